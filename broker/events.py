@@ -1,0 +1,178 @@
+"""The event log: append, list by cursor, and each reader's marks.
+
+Ids are in commit order on every store, so `id > cursor` never skips and never repeats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from broker import json
+from broker.database import Database, Row, Transaction
+from broker.states import Priority, Stream
+from broker.times import now_us, rfc3339
+
+# The doorbell that every watcher of events listens on.
+CHANNEL: Final = "events"
+PAGE: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event before it has an id."""
+
+    stream: Stream
+    scope: str
+    kind: str
+    body: str = ""
+    payload: dict[str, Any] = field(default_factory=dict)
+    priority: Priority = Priority.NORMAL
+    subject: str | None = None
+    source: str | None = None
+    cause_id: int | None = None
+    hop: int = 0
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events a reader wants; None means all."""
+
+    stream: str | None = None
+    scope: str | None = None
+    subject: str | None = None
+
+
+def append(tx: Transaction, *events: NewEvent) -> list[int]:
+    """Append events in order; return their ids. A key seen before gives the old id."""
+    tx.lock_event_order()
+    now = now_us()
+    ids = [_append_one(tx, event, now) for event in events]
+    tx.ring(CHANNEL)
+    return ids
+
+
+def _append_one(tx: Transaction, event: NewEvent, now: int) -> int:
+    row = tx.one(
+        "INSERT INTO events (stream, scope, subject, kind, priority, body, payload,"
+        " source, cause_id, hop, created_at, key)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (key) DO NOTHING RETURNING id",
+        event.stream,
+        event.scope,
+        event.subject,
+        event.kind,
+        event.priority,
+        json.clean(event.body),
+        json.dump(event.payload),
+        event.source,
+        event.cause_id,
+        event.hop,
+        now,
+        event.key,
+    )
+    if row is None:
+        row = tx.execute("SELECT id FROM events WHERE key = ?", event.key)[0]
+    return int(row["id"])
+
+
+def find(tx: Transaction | Database, event_id: int) -> Row | None:
+    """Return the event as the API shows it."""
+    sql = "SELECT * FROM events WHERE id = ?"
+    row = (
+        tx.one(sql, event_id)
+        if isinstance(tx, Transaction)
+        else tx.read_one(sql, event_id)
+    )
+    return None if row is None else shape(row)
+
+
+def list_after(
+    database: Database, wanted: EventFilter, *, after: int, limit: int = PAGE
+) -> list[Row]:
+    """List events with a greater id, oldest first."""
+    where, params = _where(wanted)
+    rows = database.read(
+        f"SELECT * FROM events WHERE id > ?{where} ORDER BY id LIMIT ?",
+        after,
+        *params,
+        limit,
+    )
+    return [shape(row) for row in rows]
+
+
+def list_before(
+    database: Database, wanted: EventFilter, *, before: int | None, limit: int = PAGE
+) -> list[Row]:
+    """List events with a smaller id, newest first."""
+    where, params = _where(wanted)
+    rows = database.read(
+        f"SELECT * FROM events WHERE id < ?{where} ORDER BY id DESC LIMIT ?",
+        before if before is not None else 2**62,
+        *params,
+        limit,
+    )
+    return [shape(row) for row in rows]
+
+
+def newest_id(database: Database) -> int:
+    """Return the id of the newest event; 0 when there is none."""
+    row = database.read_one("SELECT MAX(id) AS id FROM events")
+    return int((row or {}).get("id") or 0)
+
+
+def mark(
+    tx: Transaction,
+    reader: str,
+    event_id: int,
+    priority: Priority,
+    turn_id: str | None = None,
+) -> None:
+    """Note that the reader has this event to read."""
+    tx.execute(
+        "INSERT INTO marks (reader, event_id, rank, turn_id) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (reader, event_id) DO NOTHING",
+        reader,
+        event_id,
+        priority.rank,
+        turn_id,
+    )
+
+
+def unread_count(tx: Transaction | Database, reader: str, *, up_to: int) -> int:
+    """Count the reader's unread events, stopping at `up_to`."""
+    sql = (
+        "SELECT COUNT(*) AS n FROM (SELECT 1 FROM marks"
+        " WHERE reader = ? AND read_at IS NULL LIMIT ?) AS unread"
+    )
+    run = tx.execute if isinstance(tx, Transaction) else tx.read
+    return int(run(sql, reader, up_to)[0]["n"])
+
+
+def shape(row: Row) -> Row:
+    """Give a row the shape that the contract promises."""
+    return {
+        "id": row["id"],
+        "stream": row["stream"],
+        "scope": row["scope"],
+        "subject": row["subject"],
+        "kind": row["kind"],
+        "priority": row["priority"],
+        "body": row["body"],
+        "payload": json.load(row["payload"]),
+        "source": row["source"],
+        "cause_id": row["cause_id"],
+        "hop": row["hop"],
+        "created_at": rfc3339(row["created_at"]),
+    }
+
+
+def _where(wanted: EventFilter) -> tuple[str, list[str]]:
+    clauses, params = "", []
+    for column in ("stream", "scope", "subject"):
+        value = getattr(wanted, column)
+        if value is not None:
+            clauses += f" AND {column} = ?"
+            params.append(value)
+    return clauses, params

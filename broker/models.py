@@ -1,0 +1,336 @@
+"""The tables, as peewee models: what a database looks like after every migration.
+
+Migrations carry frozen copies of these; a test proves that both describe one schema.
+Hot paths run SQL through `broker.database`, so these models are read as documentation
+more than they are run. JSON is TEXT, instants are microseconds in both dialects.
+"""
+
+from __future__ import annotations
+
+from peewee import (
+    BigAutoField,
+    BigIntegerField,
+    Check,
+    CompositeKey,
+    DoubleField,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+
+def _in(column: str, *values: str) -> object:
+    return Check(f"{column} IN ({', '.join(repr(value) for value in values)})")
+
+
+class Agent(Model):
+    """A long-lived record that takes turns."""
+
+    id = TextField(primary_key=True)
+    name = TextField()
+    system = TextField()
+    model = TextField(null=True)
+    tools = TextField(null=True)
+    metadata = TextField()
+    state = TextField()
+    generation = IntegerField()
+    # The turn that holds the agent: at most one, from its claim to its end or back-off.
+    turn_id = TextField(null=True)
+    last_entry_id = BigIntegerField(null=True)
+    archived_at = BigIntegerField(null=True)
+    created_at = BigIntegerField()
+    updated_at = BigIntegerField()
+    last_activity_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "agents"
+        constraints = [
+            # An agent never completes: there is no terminal state here.
+            _in("state", "idle", "queued", "running", "waiting", "stopped"),
+        ]
+
+
+class Task(Model):
+    """Any durable piece of work."""
+
+    seq = BigAutoField()
+    id = TextField(unique=True)
+    type = TextField()
+    status = TextField()
+    agent_id = TextField(null=True)
+    parent_id = TextField(null=True)
+    payload = TextField()
+    result = TextField(null=True)
+    error = TextField(null=True)
+    metadata = TextField()
+    rank = IntegerField()
+    attempts = IntegerField()
+    crashes = IntegerField()
+    epoch = IntegerField()
+    lease_owner = TextField(null=True)
+    lease_expires_at = BigIntegerField(null=True)
+    # When a hint was last put into Huey's queue, so that a backlog is not hinted twice.
+    hinted_at = BigIntegerField(null=True)
+    not_before_at = BigIntegerField(null=True)
+    waiting_for = TextField(null=True)
+    stop_verb = TextField(null=True)
+    stop_reason = TextField(null=True)
+    process = TextField(null=True)
+    cause_id = BigIntegerField(null=True)
+    usage = TextField(null=True)
+    cost_usd = DoubleField(null=True)
+    dropped_at = BigIntegerField(null=True)
+    created_at = BigIntegerField()
+    updated_at = BigIntegerField()
+    started_at = BigIntegerField(null=True)
+    finished_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "tasks"
+        constraints = [
+            # A typo in a transition must not make a state of its own.
+            _in(
+                "status",
+                "queued",
+                "running",
+                "waiting",
+                "completed",
+                "failed",
+                "cancelled",
+            ),
+            # A running task has a lease, and nothing else has one.
+            Check("(status = 'running') = (lease_owner IS NOT NULL)"),
+            # Only the end has an end.
+            Check(
+                "(status IN ('completed', 'failed', 'cancelled'))"
+                " = (finished_at IS NOT NULL)"
+            ),
+            _in("stop_verb", "cancel", "kill"),
+        ]
+
+
+class Update(Model):
+    """One record of a task's log."""
+
+    id = BigAutoField()
+    task_id = TextField()
+    kind = TextField()
+    payload = TextField()
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "updates"
+        indexes = ((("task_id", "id"), False),)
+
+
+class Step(Model):
+    """One journalled effect of a turn: a model call or a tool call."""
+
+    task_id = TextField()
+    number = IntegerField()
+    kind = TextField()
+    name = TextField()
+    tool_call_id = TextField(null=True)
+    effect = TextField(null=True)
+    status = TextField()
+    request = TextField(null=True)
+    result = TextField(null=True)
+    usage = TextField(null=True)
+    cost_usd = DoubleField(null=True)
+    attempts = IntegerField()
+    created_at = BigIntegerField()
+    started_at = BigIntegerField(null=True)
+    finished_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "steps"
+        primary_key = CompositeKey("task_id", "number")
+        constraints = [
+            _in("kind", "model", "tool"),
+            _in("status", "planned", "started", "succeeded", "failed", "uncertain"),
+            # An effect that nobody declared cannot be resumed.
+            Check("(kind = 'tool') = (effect IS NOT NULL)"),
+            _in("effect", "pure", "idempotent", "at_most_once"),
+        ]
+
+
+class Wait(Model):
+    """One wake condition of a parked turn: a task that ends, or a time that comes."""
+
+    task_id = TextField()
+    step = IntegerField()
+    target_id = TextField(null=True)
+    deadline_at = BigIntegerField(null=True)
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "waits"
+        primary_key = False
+
+
+class Entry(Model):
+    """One item of an agent's history; appended, never changed."""
+
+    id = BigAutoField()
+    agent_id = TextField()
+    parent_id = BigIntegerField(null=True)
+    generation = IntegerField()
+    type = TextField()
+    role = TextField(null=True)
+    content = TextField()
+    turn_id = TextField(null=True)
+    step = IntegerField(null=True)
+    tool_call_id = TextField(null=True)
+    tool_name = TextField(null=True)
+    status = TextField(null=True)
+    usage = TextField(null=True)
+    data = TextField(null=True)
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "entries"
+        indexes = ((("agent_id", "generation", "id"), False),)
+
+
+class Event(Model):
+    """One append-only record on a stream."""
+
+    id = BigAutoField()
+    stream = TextField()
+    scope = TextField()
+    subject = TextField(null=True)
+    kind = TextField()
+    priority = TextField()
+    body = TextField()
+    payload = TextField()
+    source = TextField(null=True)
+    cause_id = BigIntegerField(null=True)
+    hop = IntegerField()
+    created_at = BigIntegerField()
+    # A sender's own key: the same key never makes a second event.
+    key = TextField(null=True, unique=True)
+
+    class Meta:
+        table_name = "events"
+        indexes = (
+            (("scope", "id"), False),
+            (("stream", "id"), False),
+        )
+        constraints = [
+            _in(
+                "stream",
+                "task_input",
+                "task_output",
+                "signals",
+                "errors",
+                "external",
+                "history",
+            ),
+            _in("priority", "interrupt", "wake", "normal", "low"),
+        ]
+
+
+class Mark(Model):
+    """What one reader has (read_at) or has not yet (NULL) read."""
+
+    reader = TextField()
+    event_id = BigIntegerField()
+    rank = IntegerField()
+    # The turn that takes it, once one does.
+    turn_id = TextField(null=True)
+    read_at = BigIntegerField(null=True)
+
+    class Meta:
+        table_name = "marks"
+        primary_key = CompositeKey("reader", "event_id")
+
+
+class Counter(Model):
+    """The last number given to a task id of this prefix."""
+
+    prefix = TextField(primary_key=True)
+    value = BigIntegerField()
+
+    class Meta:
+        table_name = "counters"
+
+
+class Leader(Model):
+    """Who leads a role that only one process may have."""
+
+    role = TextField(primary_key=True)
+    owner = TextField()
+    expires_at = BigIntegerField()
+
+    class Meta:
+        table_name = "leaders"
+
+
+class Process(Model):
+    """A running process of this home, on any machine."""
+
+    owner = TextField(primary_key=True)
+    kind = TextField()
+    host = TextField()
+    pid = IntegerField()
+    start_ticks = BigIntegerField()
+    facts = TextField()
+    started_at = BigIntegerField()
+    seen_at = BigIntegerField()
+
+    class Meta:
+        table_name = "processes"
+
+
+class Receipt(Model):
+    """The first answer to a POST with an Idempotency-Key."""
+
+    key = TextField(primary_key=True)
+    request_hash = TextField()
+    status = IntegerField(null=True)
+    body = TextField(null=True)
+    location = TextField(null=True)
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "receipts"
+
+
+ALL: tuple[type[Model], ...] = (
+    Agent,
+    Task,
+    Update,
+    Step,
+    Wait,
+    Entry,
+    Event,
+    Mark,
+    Counter,
+    Leader,
+    Process,
+    Receipt,
+)
+
+# Indexes with a WHERE, which a Meta cannot say. Each keeps one hot query from growing
+# with the age of the database.
+PARTIAL_INDEXES: tuple[str, ...] = (
+    # The claim: what is queued, oldest first.
+    "CREATE INDEX tasks_queued ON tasks (type, rank, seq) WHERE status = 'queued'",
+    # The head of an agent's line.
+    "CREATE INDEX tasks_agent_open ON tasks (agent_id, type, rank, seq)"
+    " WHERE status IN ('queued', 'running', 'waiting')",
+    # Leases: what may have lost its worker.
+    "CREATE INDEX tasks_leased ON tasks (lease_expires_at) WHERE status = 'running'",
+    "CREATE INDEX tasks_parent ON tasks (parent_id) WHERE parent_id IS NOT NULL",
+    "CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL",
+    "CREATE INDEX tasks_agent ON tasks (agent_id, seq) WHERE agent_id IS NOT NULL",
+    # An agent's unread inputs, most urgent first.
+    "CREATE INDEX marks_unread ON marks (reader, rank, event_id) WHERE read_at IS NULL",
+    "CREATE INDEX marks_turn ON marks (turn_id) WHERE turn_id IS NOT NULL",
+    "CREATE INDEX waits_target ON waits (target_id) WHERE target_id IS NOT NULL",
+    "CREATE INDEX waits_deadline ON waits (deadline_at) WHERE deadline_at IS NOT NULL",
+    "CREATE INDEX waits_task ON waits (task_id)",
+    "CREATE INDEX receipts_age ON receipts (created_at)",
+    "CREATE INDEX events_age ON events (created_at)",
+    "CREATE INDEX entries_turn ON entries (turn_id) WHERE turn_id IS NOT NULL",
+)

@@ -1,0 +1,154 @@
+"""What the environment says: read here, once per process, and nowhere else.
+
+The process's own environment wins over `.env` in the working directory, which wins over
+`.env` in the home directory.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+from dotenv import dotenv_values
+
+from broker.errors import SettingsError
+
+DEFAULT_PORT: Final = 8080
+TOKEN_BYTES: Final = 32
+
+Durability = Literal["power", "process"]
+SandboxMode = Literal["auto", "required", "off"]
+T = TypeVar("T", bound=str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One process's settings; paths are absolute."""
+
+    home: Path
+    host: str
+    port: int
+    token: str | None
+    database_url: str
+    queue_url: str
+    durability: Durability
+    sandbox: SandboxMode
+    model: str | None
+    bun: str | None
+    environ: Mapping[str, str]
+
+    @property
+    def run_directory(self) -> Path:
+        """Where the sockets of this home live."""
+        return self.home / "run"
+
+    @property
+    def on_sqlite(self) -> bool:
+        """Whether the truth is one SQLite file on this machine."""
+        return self.database_url.startswith("sqlite:")
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file; meaningful only when `on_sqlite`."""
+        return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @property
+    def queue_path(self) -> Path:
+        """Huey's SQLite file; meaningful only for an sqlite queue URL."""
+        return Path(self.queue_url.removeprefix("sqlite:///"))
+
+
+def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
+    """Read the settings; raise SettingsError naming a variable it cannot use."""
+    process = dict(os.environ if environ is None else environ)
+    local = _dotenv((cwd or Path.cwd()) / ".env")
+    home = _home({**local, **process})
+    values = {**_dotenv(home / ".env"), **local, **process}
+    return Settings(
+        home=home,
+        host=values.get("ROOST_HOST") or "127.0.0.1",
+        port=_port(values.get("PORT")),
+        token=values.get("ROOST_TOKEN") or _read_token(home),
+        database_url=_url(values, "ROOST_DATABASE_URL", home / "roost.db"),
+        queue_url=_url(values, "ROOST_QUEUE_URL", home / "queue.db"),
+        durability=_one_of(values, "ROOST_DURABILITY", ("power", "process")),
+        sandbox=_one_of(values, "ROOST_SANDBOX", ("auto", "required", "off")),
+        model=values.get("ROOST_MODEL") or None,
+        bun=values.get("ROOST_BUN") or None,
+        environ=values,
+    )
+
+
+def ensure_token(settings: Settings) -> str:
+    """Return the token, making and keeping one (mode 0600) on the first start."""
+    if settings.token:
+        return settings.token
+    settings.home.mkdir(parents=True, exist_ok=True)
+    path = settings.home / "token"
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return _wait_for_token(settings.home)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(token + "\n")
+    return token
+
+
+def _wait_for_token(home: Path) -> str:
+    token = _read_token(home)
+    if token is None:
+        raise SettingsError(
+            f"{home / 'token'} is empty. Remove it and start again to have one made."
+        )
+    return token
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    found = dotenv_values(path) if path.is_file() else {}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _home(values: Mapping[str, str]) -> Path:
+    if named := values.get("ROOST_HOME"):
+        return Path(named).expanduser().absolute()
+    data = values.get("XDG_DATA_HOME")
+    base = (
+        Path(data)
+        if data
+        else Path(values.get("HOME", "~")).expanduser() / ".local/share"
+    )
+    return (base / "roost").absolute()
+
+
+def _port(text: str | None) -> int:
+    if not text:
+        return DEFAULT_PORT
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise SettingsError(f"PORT is {text!r}; it must be a number from 1 to 65535.")
+    return int(text)
+
+
+def _url(values: Mapping[str, str], name: str, path: Path) -> str:
+    url = values.get(name) or f"sqlite:///{path}"
+    schemes = ("sqlite:///", "postgresql://", "redis://")
+    if not url.startswith(schemes):
+        raise SettingsError(f"{name} must begin with one of {', '.join(schemes)}.")
+    return url
+
+
+def _one_of(values: Mapping[str, str], name: str, allowed: tuple[T, ...]) -> T:
+    text = values.get(name) or allowed[0]
+    for value in allowed:
+        if text == value:
+            return value
+    raise SettingsError(f"{name} is {text!r}; it must be one of {', '.join(allowed)}.")
+
+
+def _read_token(home: Path) -> str | None:
+    path = home / "token"
+    return (path.read_text().strip() or None) if path.is_file() else None

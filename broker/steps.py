@@ -1,0 +1,185 @@
+"""The step journal of a turn: written before an effect, and after it.
+
+A step is known by `turn/number`, its key: the same step keeps its key however often it
+is resumed, so whatever it touches can tell a repeat. Every function here is fenced.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from broker import json, leases
+from broker.database import Database, Row, Transaction
+from broker.times import now_us, rfc3339
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedCall:
+    """A tool call that a model asked for, before anything is done about it."""
+
+    tool_call_id: str
+    name: str
+    arguments: dict[str, Any]
+    effect: str
+
+
+def key(turn_id: str, number: int) -> str:
+    """Return the stable key of a step."""
+    return f"{turn_id}/{number}"
+
+
+def start_model(
+    tx: Transaction, turn_id: str, epoch: int, name: str
+) -> tuple[int, int]:
+    """Journal a model call about to be made; return its number and its attempt.
+
+    A call that an earlier worker left `started` keeps its number: nobody saw its
+    answer.
+    """
+    leases.guard(tx, turn_id, epoch)
+    now = now_us()
+    open_step = tx.one(
+        "UPDATE steps SET attempts = attempts + 1, started_at = ?, status = 'started'"
+        " WHERE task_id = ? AND kind = 'model' AND status IN ('started', 'failed')"
+        " RETURNING number, attempts",
+        now,
+        turn_id,
+    )
+    if open_step is not None:
+        return open_step["number"], open_step["attempts"]
+    number = _next_number(tx, turn_id)
+    tx.execute(
+        "INSERT INTO steps (task_id, number, kind, name, status, attempts, created_at,"
+        " started_at) VALUES (?, ?, 'model', ?, 'started', 1, ?, ?)",
+        turn_id,
+        number,
+        name,
+        now,
+        now,
+    )
+    return number, 1
+
+
+def succeed_model(
+    tx: Transaction,
+    turn_id: str,
+    epoch: int,
+    number: int,
+    answer: dict[str, Any],
+    usage: dict[str, Any],
+    calls: list[PlannedCall],
+) -> None:
+    """Journal a model's answer, and plan a step for each tool call in it."""
+    leases.guard(tx, turn_id, epoch)
+    now = now_us()
+    tx.execute(
+        "UPDATE steps SET status = 'succeeded', result = ?, usage = ?, finished_at = ?"
+        " WHERE task_id = ? AND number = ? AND status = 'started'",
+        json.dump(answer),
+        json.dump(usage),
+        now,
+        turn_id,
+        number,
+    )
+    for offset, call in enumerate(calls, start=1):
+        tx.execute(
+            "INSERT INTO steps (task_id, number, kind, name, tool_call_id, effect,"
+            " status, request, attempts, created_at)"
+            " VALUES (?, ?, 'tool', ?, ?, ?, 'planned', ?, 0, ?)",
+            turn_id,
+            number + offset,
+            call.name,
+            call.tool_call_id,
+            call.effect,
+            json.dump(call.arguments),
+            now,
+        )
+
+
+def fail_model(
+    tx: Transaction, turn_id: str, epoch: int, number: int, error: dict[str, Any]
+) -> None:
+    """Journal that a model call failed; a retry of the turn starts it again."""
+    leases.guard(tx, turn_id, epoch)
+    tx.execute(
+        "UPDATE steps SET status = 'failed', result = ?, finished_at = ?"
+        " WHERE task_id = ? AND number = ? AND status = 'started'",
+        json.dump(error),
+        now_us(),
+        turn_id,
+        number,
+    )
+
+
+def start_tool(
+    tx: Transaction, turn_id: str, epoch: int, tool_call_id: str
+) -> tuple[int, bool]:
+    """Journal a tool call about to be made; return its number, and whether an earlier
+    worker had started it and left no result."""
+    leases.guard(tx, turn_id, epoch)
+    row = tx.execute(
+        "UPDATE steps SET status = 'started', attempts = attempts + 1,"
+        " started_at = COALESCE(started_at, ?)"
+        " WHERE task_id = ? AND tool_call_id = ? AND status IN ('planned', 'started')"
+        " RETURNING number, attempts",
+        now_us(),
+        turn_id,
+        tool_call_id,
+    )[0]
+    return row["number"], row["attempts"] > 1
+
+
+def finish_tool(
+    tx: Transaction,
+    turn_id: str,
+    epoch: int,
+    number: int,
+    status: str,
+    result: dict[str, Any],
+) -> None:
+    """Journal a tool's result: succeeded, failed or uncertain."""
+    leases.guard(tx, turn_id, epoch)
+    tx.execute(
+        "UPDATE steps SET status = ?, result = ?, finished_at = ?"
+        " WHERE task_id = ? AND number = ? AND status IN ('planned', 'started')",
+        status,
+        json.dump(result),
+        now_us(),
+        turn_id,
+        number,
+    )
+    tx.execute("DELETE FROM waits WHERE task_id = ? AND step = ?", turn_id, number)
+
+
+def list_of(database: Database, turn_id: str) -> list[Row]:
+    """List a turn's steps in order, as the API shows them."""
+    rows = database.read(
+        "SELECT * FROM steps WHERE task_id = ? ORDER BY number", turn_id
+    )
+    return [
+        {
+            "key": key(turn_id, row["number"]),
+            "number": row["number"],
+            "kind": row["kind"],
+            "name": row["name"],
+            "tool_call_id": row["tool_call_id"],
+            "effect": row["effect"],
+            "status": row["status"],
+            "request": json.load(row["request"]),
+            "result": json.load(row["result"]),
+            "usage": json.load(row["usage"]),
+            "attempts": row["attempts"],
+            "started_at": rfc3339(row["started_at"]),
+            "finished_at": rfc3339(row["finished_at"]),
+        }
+        for row in rows
+    ]
+
+
+def _next_number(tx: Transaction, turn_id: str) -> int:
+    row = tx.execute(
+        "SELECT COALESCE(MAX(number), 0) + 1 AS number FROM steps WHERE task_id = ?",
+        turn_id,
+    )[0]
+    return int(row["number"])
