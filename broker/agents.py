@@ -112,6 +112,12 @@ def get(database: Database, id: str) -> Row:
     return shape(database, row)
 
 
+def get_or_suggest(database: Database, id: str) -> None:
+    """Raise NotFound, with the nearest id there is, unless the agent exists."""
+    if database.read_one("SELECT 1 AS x FROM agents WHERE id = ?", id) is None:
+        raise NotFound("agent", id, nearest=_nearest(database, id))
+
+
 def list_page(database: Database, *, after: str = "", limit: int = 100) -> list[Row]:
     """List agents by id, those stopped included."""
     rows = database.read(

@@ -116,6 +116,9 @@ class Dialect(Protocol):
     def lock_event_order(self) -> None:
         """Make event ids commit in order."""
 
+    def checkpoint(self) -> None:
+        """Fold the write-ahead log into the database, where that is ours to do."""
+
     def sizes(self) -> dict[str, int]:
         """Bytes on disk by part: `database`, `wal`."""
 
@@ -186,6 +189,11 @@ class Database:
     def lock_event_order(self) -> None:
         """See Transaction.lock_event_order."""
         self._dialect.lock_event_order()
+
+    def checkpoint(self) -> None:
+        """Copy the WAL into the database; one process does, holding the gate."""
+        with self._dialect.session(), self._dialect.gate():
+            self._dialect.checkpoint()
 
     def sizes(self) -> dict[str, int]:
         """Bytes on disk by part."""
@@ -269,6 +277,10 @@ class SqliteDialect:
 
     def lock_event_order(self) -> None:
         """SQLite has one writer: ids are in commit order as it is."""
+
+    def checkpoint(self) -> None:
+        """PASSIVE: it never waits for readers, the next one does the rest."""
+        self._database.execute_sql("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def sizes(self) -> dict[str, int]:
         """`stat` opens nothing, so it drops no lock."""

@@ -59,6 +59,8 @@ class Task(Model):
     status = TextField()
     agent_id = TextField(null=True)
     parent_id = TextField(null=True)
+    # The creator's own key (a step's): the same key never makes a second task.
+    key = TextField(null=True, unique=True)
     payload = TextField()
     result = TextField(null=True)
     error = TextField(null=True)
@@ -105,7 +107,7 @@ class Task(Model):
                 "(status IN ('completed', 'failed', 'cancelled'))"
                 " = (finished_at IS NOT NULL)"
             ),
-            _in("stop_verb", "cancel", "kill"),
+            _in("stop_verb", "cancel", "interrupt"),
         ]
 
 

@@ -76,6 +76,9 @@ class PostgresDialect:
             "SELECT pg_advisory_xact_lock(%s)", (EVENT_ORDER_LOCK,)
         )
 
+    def checkpoint(self) -> None:
+        """PostgreSQL does this by itself."""
+
     def sizes(self) -> dict[str, int]:
         """The size of the database; PostgreSQL looks after its own WAL."""
         with self.session():

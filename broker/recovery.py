@@ -36,7 +36,7 @@ def expire(tx: Transaction, *, owner: str | None = None) -> list[dict[str, Any]]
         owner if owner is not None else now,
     )
     for row in rows:
-        if row["stop_verb"]:
+        if row["stop_verb"] == "cancel":
             _end_stopped(tx, row, now)
         elif row["crashes"] + 1 > MAX_CRASHES:
             _give_up(tx, row, now)

@@ -16,6 +16,7 @@ from typing import Final, Literal, TypeVar
 from dotenv import dotenv_values
 
 from broker.errors import SettingsError
+from broker.lifeline import environment_of, parent_of
 
 DEFAULT_PORT: Final = 8080
 TOKEN_BYTES: Final = 32
@@ -64,7 +65,7 @@ class Settings:
 
 def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
     """Read the settings; raise SettingsError naming a variable it cannot use."""
-    process = dict(os.environ if environ is None else environ)
+    process = _process_environment() if environ is None else dict(environ)
     local = _dotenv((cwd or Path.cwd()) / ".env")
     home = _home({**local, **process})
     values = {**_dotenv(home / ".env"), **local, **process}
@@ -81,6 +82,19 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
         bun=values.get("ROOST_BUN") or None,
         environ=values,
     )
+
+
+def _process_environment() -> dict[str, str]:
+    """The environment that a person gave.
+
+    honcho lets `.env` win over it and makes up a PORT per process (5000, 5100, …), so
+    below honcho it is honcho's own environment that counts.
+    """
+    given = dict(os.environ)
+    if "HONCHO_PROCESS_NAME" in given:
+        del given["PORT"]
+        given |= environment_of(parent_of(os.getppid()))
+    return given
 
 
 def ensure_token(settings: Settings) -> str:

@@ -29,6 +29,11 @@ def key(turn_id: str, number: int) -> str:
     return f"{turn_id}/{number}"
 
 
+def number_of(key: str) -> int:
+    """Return the number in a step's key."""
+    return int(key.rpartition("/")[2])
+
+
 def start_model(
     tx: Transaction, turn_id: str, epoch: int, name: str
 ) -> tuple[int, int]:

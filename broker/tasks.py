@@ -34,14 +34,13 @@ class NewTask:
     metadata: dict[str, Any] = field(default_factory=dict)
     priority: Priority = Priority.NORMAL
     cause_id: int | None = None
+    key: str | None = None
 
 
 def create(tx: Transaction, new: NewTask, *, hint: bool = True) -> tuple[Row, bool]:
     """Queue a task; an id that exists gives that task back, and False."""
-    if new.id is not None:
-        agents.check_id(new.id)
-        if found := find(tx, new.id):
-            return _same(found, new), False
+    if found := _existing(tx, new):
+        return found, False
     _refuse_flood(tx)
     now = now_us()
     row = _insert(tx, new, now, hinted_at=now if hint else None)
@@ -51,8 +50,15 @@ def create(tx: Transaction, new: NewTask, *, hint: bool = True) -> tuple[Row, bo
     return row, True
 
 
-def _same(found: Row, new: NewTask) -> Row:
-    if found["type"] != new.type:
+def _existing(tx: Transaction, new: NewTask) -> Row | None:
+    if new.key is not None:
+        same_key = tx.one("SELECT * FROM tasks WHERE key = ?", new.key)
+        if same_key is not None:
+            return same_key
+    if new.id is None:
+        return None
+    found = find(tx, agents.check_id(new.id))
+    if found is not None and found["type"] != new.type:
         raise Conflict(
             f"Task {found['id']} exists and is of type {found['type']!r}, "
             f"not {new.type!r}. Choose another id."
@@ -75,9 +81,9 @@ def _insert(tx: Transaction, new: NewTask, now: int, hinted_at: int | None) -> R
         id = new.id or f"{new.type}-{agents.next_number(tx, new.type)}"
         row = tx.one(
             "INSERT INTO tasks (id, type, status, agent_id, parent_id, payload,"
-            " metadata, rank, attempts, crashes, epoch, hinted_at, cause_id,"
+            " metadata, rank, attempts, crashes, epoch, hinted_at, cause_id, key,"
             " created_at, updated_at)"
-            " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?, ?)"
+            " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO NOTHING RETURNING *",
             id,
             new.type,
@@ -88,6 +94,7 @@ def _insert(tx: Transaction, new: NewTask, now: int, hinted_at: int | None) -> R
             new.priority.rank,
             hinted_at,
             new.cause_id,
+            new.key,
             now,
             now,
         )
@@ -136,7 +143,7 @@ def _claim_where(
         "UPDATE tasks SET status = 'running', epoch = epoch + 1, lease_owner = ?,"
         " lease_expires_at = ?, started_at = COALESCE(started_at, ?), updated_at = ?,"
         " attempts = CASE WHEN attempts = 0 THEN 1 ELSE attempts END,"
-        " waiting_for = NULL, not_before_at = NULL"
+        " waiting_for = NULL, not_before_at = NULL, stop_verb = NULL"
         f" WHERE status = 'queued' AND {condition}"
         " AND (not_before_at IS NULL OR not_before_at <= ?) RETURNING *",
         worker.owner,
@@ -300,6 +307,27 @@ def _open_children(tx: Transaction, id: str) -> list[Row]:
     )
 
 
+def retry(tx: Transaction, id: str, payload: dict[str, Any] | None = None) -> Row:
+    """Queue a failed task again, with its attempts counted from the start."""
+    now = now_us()
+    row = tx.one(
+        "UPDATE tasks SET status = 'queued', error = NULL, attempts = 0, crashes = 0,"
+        " finished_at = NULL, dropped_at = NULL, not_before_at = NULL, hinted_at = ?,"
+        " payload = COALESCE(?, payload), updated_at = ?"
+        " WHERE id = ? AND status = 'failed' RETURNING *",
+        now,
+        None if payload is None else json.dump(payload),
+        now,
+        id,
+    )
+    if row is None:
+        raise WrongTransition(id, get(tx, id)["status"], "queued")
+    updates.append(tx, id, "retried", {})
+    agents.refresh(tx, row["agent_id"])
+    tx.hint(row["type"], id)
+    return row
+
+
 def heartbeat(tx: Transaction, id: str, epoch: int, lease_seconds: float) -> Row:
     """Renew an outside worker's lease; raise LeaseLost when it is gone."""
     now = now_us()
@@ -323,6 +351,23 @@ def record_process(
     """Note the operating-system process of a running task, for the orphan sweep."""
     leases.guard(tx, id, epoch)
     tx.execute("UPDATE tasks SET process = ? WHERE id = ?", json.dump(process), id)
+
+
+def hand_over(tx: Transaction, id: str, epoch: int) -> None:
+    """Give running work back (a drain), for any worker to run again."""
+    leases.guard(tx, id, epoch)
+    now = now_us()
+    row = tx.execute(
+        "UPDATE tasks SET status = 'queued', lease_owner = NULL, process = NULL,"
+        " lease_expires_at = NULL, hinted_at = ?, updated_at = ? WHERE id = ?"
+        " RETURNING type, agent_id",
+        now,
+        now,
+        id,
+    )[0]
+    updates.append(tx, id, "handed_over", {})
+    agents.refresh(tx, row["agent_id"])
+    tx.hint(row["type"], id)
 
 
 def list_page(

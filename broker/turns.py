@@ -17,7 +17,7 @@ from typing import Any, Final
 from broker import agents, entries, events, json, leases, tasks, updates
 from broker.database import Row, Transaction
 from broker.entries import NewEntry
-from broker.errors import TooManyWaiting
+from broker.errors import Conflict, TooManyWaiting
 from broker.events import NewEvent
 from broker.leases import Worker
 from broker.states import Priority, Stream
@@ -343,6 +343,8 @@ def fail(
 ) -> bool:
     """Try the turn again later (True), or make it a dead letter."""
     leases.guard(tx, turn.id, turn.epoch)
+    if _is_cancelled(tx, turn):
+        return False
     if retriable and turn.attempts < MAX_ATTEMPTS:
         _back_off(tx, turn, error)
         return True
@@ -398,12 +400,36 @@ def cancel(tx: Transaction, turn: Turn, reason: str | None) -> None:
     tasks.end(tx, turn.id, "cancelled", error=error)
 
 
+def _is_cancelled(tx: Transaction, turn: Turn) -> bool:
+    """Cancel a turn that was asked to stop just before it left its worker."""
+    row = tasks.get(tx, turn.id)
+    if row["stop_verb"] != "cancel":
+        return False
+    cancel(tx, turn, row["stop_reason"])
+    return True
+
+
+def interrupt(tx: Transaction, agent_id: str) -> None:
+    """Ask the worker of the agent's turn to cut its model call short."""
+    agent = agents.require_active(tx, agent_id)
+    row = tx.one(
+        "UPDATE tasks SET stop_verb = 'interrupt' WHERE id = ? AND status = 'running'"
+        " AND stop_verb IS NULL RETURNING id",
+        agent["turn_id"],
+    )
+    if row is None:
+        raise Conflict(f"Agent {agent_id} takes no turn now; nothing to interrupt.")
+    tx.ring(tasks.STOP_CHANNEL)
+
+
 def park(tx: Transaction, turn: Turn, wait: Park) -> bool:
     """Write the wake conditions down and let the thread go.
 
     False when a condition holds already: then the turn is queued again instead.
     """
     leases.guard(tx, turn.id, turn.epoch)
+    if _is_cancelled(tx, turn):
+        return True
     over = _is_over(tx, wait)
     now = now_us()
     tx.execute("DELETE FROM waits WHERE task_id = ? AND step = ?", turn.id, wait.step)
@@ -444,30 +470,13 @@ def _is_over(tx: Transaction, wait: Park) -> bool:
     return False
 
 
-def deadline_of(tx: Transaction, turn_id: str, step: int) -> int | None:
-    """Return the deadline that a step wrote down when it first parked."""
-    row = tx.one(
-        "SELECT MAX(deadline_at) AS due FROM waits WHERE task_id = ? AND step = ?",
+def wait_of(tx: Transaction, turn_id: str, step: int) -> Row | None:
+    """Return what a step wrote down when it first parked: `target_id, deadline_at`."""
+    return tx.one(
+        "SELECT target_id, deadline_at FROM waits WHERE task_id = ? AND step = ?",
         turn_id,
         step,
     )
-    return row["due"] if row else None
-
-
-def hand_over(tx: Transaction, turn: Turn) -> None:
-    """Give a turn back at a step boundary (a drain), for any worker to go on with."""
-    leases.guard(tx, turn.id, turn.epoch)
-    now = now_us()
-    tx.execute(
-        "UPDATE tasks SET status = 'queued', lease_owner = NULL,"
-        " lease_expires_at = NULL, hinted_at = ?, updated_at = ? WHERE id = ?",
-        now,
-        now,
-        turn.id,
-    )
-    updates.append(tx, turn.id, "handed_over", {})
-    agents.refresh(tx, turn.agent["id"])
-    tx.hint("turn", turn.id)
 
 
 def _mark_read(tx: Transaction, turn_id: str) -> None:

@@ -1,0 +1,108 @@
+"""Control flow of a turn: not errors, and never caught by `except Exception`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class TurnControl(BaseException):
+    """A turn leaves its loop for a reason that is not a failure."""
+
+
+class Parked(TurnControl):
+    """A tool must wait: the turn leaves its thread until a condition holds."""
+
+    def __init__(
+        self,
+        *,
+        step: int,
+        target_ids: tuple[str, ...],
+        deadline_at: int | None,
+        why: dict[str, Any],
+    ) -> None:
+        super().__init__(f"step {step} waits for {', '.join(target_ids) or 'a time'}")
+        self.step, self.target_ids = step, target_ids
+        self.deadline_at, self.why = deadline_at, why
+
+
+class Abandoned(TurnControl):
+    """The lease is gone: whatever this worker does now is nobody's business."""
+
+
+class HandedOver(TurnControl):
+    """The process drains: another worker goes on from the next step."""
+
+
+class Cancelled(TurnControl):
+    """Somebody asked the turn to stop."""
+
+    def __init__(self, reason: str | None) -> None:
+        super().__init__(reason or "cancelled")
+        self.reason = reason
+
+
+class Interrupt:
+    """A flag that somebody else raises, with actions that cut short what blocks.
+
+    A blocked read cannot look at a flag, so an adapter registers what wakes it (for a
+    provider's stream: shutting its socket down).
+    """
+
+    def __init__(self) -> None:
+        self._raised = threading.Event()
+        self._actions: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    @property
+    def is_raised(self) -> bool:
+        """Whether it was raised."""
+        return self._raised.is_set()
+
+    def set(self) -> None:
+        """Raise the flag and run the actions, once."""
+        with self._lock:
+            if self._raised.is_set():
+                return
+            self._raised.set()
+            actions = list(self._actions)
+        for action in actions:
+            action()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep unless raised; True when raised."""
+        return self._raised.wait(seconds)
+
+    def on_raise(self, action: Callable[[], None]) -> None:
+        """Run the action when raised, or now if it was."""
+        with self._lock:
+            if not self._raised.is_set():
+                self._actions.append(action)
+                return
+        action()
+
+
+class Stop:
+    """Why a turn should leave its loop: one per running turn, set by other threads."""
+
+    def __init__(self) -> None:
+        self.interrupt = Interrupt()
+        self._why: TurnControl | None = None
+
+    def ask(self, why: TurnControl) -> None:
+        """Stop at the next boundary; what blocks is cut short unless it is a drain."""
+        if self._why is None or isinstance(why, Abandoned):
+            self._why = why
+        if not isinstance(why, HandedOver):
+            self.interrupt.set()
+
+    def cut_short(self) -> None:
+        """End what blocks now: the drain has no more time for it."""
+        if self._why is not None:
+            self.interrupt.set()
+
+    def check(self) -> None:
+        """Raise what was asked for; every step boundary calls this."""
+        if self._why is not None:
+            raise self._why

@@ -1,0 +1,143 @@
+"""The neutral conversation: what every model adapter reads and writes.
+
+A conversation is a tuple of messages: the user's, the assistant's, and one tool message
+per tool call. Providers' own formats exist only inside their adapters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Literal
+
+StopReason = Literal["end", "tool_use", "length", "refusal", "interrupted"]
+CallStatus = Literal["succeeded", "failed", "uncertain"]
+Content = list[dict[str, Any]]
+
+OUTCOME_UNKNOWN: Final = (
+    "Interrupted: this call had begun when its worker died; its outcome is unknown. "
+    "It may or may not have happened. It was not repeated: check before you repeat it."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one or more model calls."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Add two counts."""
+        mine, theirs = asdict(self), asdict(other)
+        return Usage(**{name: mine[name] + theirs[name] for name in mine})
+
+    def as_json(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """What a model asked for. `arguments` is None when they were not valid JSON."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any] | None
+    raw_arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A model's whole answer to one call."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    stop_reason: StopReason = "end"
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResult:
+    """What a tool call came to; the model reads `text`, also when it failed."""
+
+    text: str
+    status: CallStatus = "succeeded"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the model should take the text for an error."""
+        return self.status != "succeeded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserMessage:
+    """What came in."""
+
+    content: Content
+
+    @property
+    def text(self) -> str:
+        """The text blocks, joined by blank lines."""
+        return "\n\n".join(b["text"] for b in self.content if b["type"] == "text")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssistantMessage:
+    """What the model answered."""
+
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolMessage:
+    """What one tool call came to."""
+
+    call_id: str
+    name: str
+    result: ToolResult
+
+
+Message = UserMessage | AssistantMessage | ToolMessage
+
+
+def open_calls(messages: Sequence[Message]) -> list[ToolCall]:
+    """Return the calls of the last answer that have no result yet, in source order."""
+    answered: set[str] = set()
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage):
+            answered.add(message.call_id)
+        elif isinstance(message, AssistantMessage):
+            calls = message.answer.tool_calls
+            return [call for call in calls if call.id not in answered]
+        else:
+            return []
+    return []
+
+
+def close_abandoned_calls(past: Sequence[Message]) -> list[Message]:
+    """Give every call that was left without a result an explicit one.
+
+    A killed turn leaves calls open. No provider may ever see a call without its result.
+    """
+    closed: list[Message] = []
+    waiting: list[ToolCall] = []
+    for message in past:
+        if isinstance(message, ToolMessage):
+            waiting = [call for call in waiting if call.id != message.call_id]
+        else:
+            closed += [_unknown(call) for call in waiting]
+            waiting = []
+        closed.append(message)
+        if isinstance(message, AssistantMessage):
+            waiting = list(message.answer.tool_calls)
+    return closed + [_unknown(call) for call in waiting]
+
+
+def _unknown(call: ToolCall) -> ToolMessage:
+    result = ToolResult(text=OUTCOME_UNKNOWN, status="uncertain")
+    return ToolMessage(call_id=call.id, name=call.name, result=result)

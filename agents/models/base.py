@@ -1,0 +1,73 @@
+"""The seam to every model: a request in, deltas streamed out, an answer back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from agents.control import Interrupt
+from agents.messages import Answer, Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolSpec:
+    """A tool as a model sees it; `parameters` is a JSON Schema of an object."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One model call. `attempt` counts from 1 over the tries of this same step."""
+
+    system: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...]
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A piece of an answer as it streams; for a tool call, a piece of its arguments."""
+
+    kind: Literal["text", "reasoning", "tool_call"]
+    text: str
+    tool_call_id: str | None = None
+    tool_name: str | None = None
+
+
+class Model(Protocol):
+    """A model behind one seam; one contract suite holds for every implementation."""
+
+    @property
+    def name(self) -> str:
+        """`provider/model`."""
+
+    def stream(
+        self, request: Request, emit: Callable[[Delta], None], interrupt: Interrupt
+    ) -> Answer:
+        """Answer the request, streaming deltas; when interrupted, return what there is
+        with stop_reason `interrupted`. Raises ModelError and nothing else."""
+
+
+class ModelError(Exception):
+    """A model call failed."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str,
+        is_retriable: bool,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind, self.is_retriable = kind, is_retriable
+        self.retry_after_seconds = retry_after_seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the error as a task carries it."""
+        return {"type": self.kind, "message": str(self)}

@@ -1,0 +1,65 @@
+"""Between an agent's entries and the conversation: the same things in two shapes.
+
+Entries are what is remembered (JSON, one per item); messages are what is thought with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from agents.messages import (
+    Answer,
+    AssistantMessage,
+    Message,
+    ToolCall,
+    ToolMessage,
+    ToolResult,
+    Usage,
+    UserMessage,
+)
+
+Entry = Mapping[str, Any]
+
+
+def to_messages(entries: Sequence[Entry]) -> list[Message]:
+    """Read the conversation out of entries; skip what nobody thinks with."""
+    messages: list[Message] = []
+    for entry in entries:
+        if entry["type"] == "user_message":
+            messages.append(UserMessage(content=entry["content"]))
+        elif entry["type"] == "assistant_message":
+            messages.append(AssistantMessage(answer=_to_answer(entry)))
+        elif entry["type"] == "tool_result":
+            messages.append(_to_tool_message(entry))
+    return messages
+
+
+def answer_data(answer: Answer) -> dict[str, Any]:
+    """Return what an assistant_message entry keeps in `data` to be read back."""
+    return {
+        "reasoning": answer.reasoning,
+        "stop_reason": answer.stop_reason,
+        "tool_calls": [asdict(call) for call in answer.tool_calls],
+    }
+
+
+def _to_answer(entry: Entry) -> Answer:
+    data = entry["data"] or {}
+    return Answer(
+        text="".join(b["text"] for b in entry["content"] if b["type"] == "text"),
+        reasoning=data.get("reasoning", ""),
+        tool_calls=tuple(ToolCall(**call) for call in data.get("tool_calls", ())),
+        stop_reason=data.get("stop_reason", "end"),
+        usage=Usage(**(entry["usage"] or {})),
+    )
+
+
+def _to_tool_message(entry: Entry) -> ToolMessage:
+    text = "".join(b["text"] for b in entry["content"] if b["type"] == "text")
+    return ToolMessage(
+        call_id=entry["tool_call_id"],
+        name=entry["tool_name"],
+        result=ToolResult(text=text, status=entry["status"]),
+    )

@@ -1,0 +1,370 @@
+"""What goes in and what comes out, as pydantic models; the OpenAPI document shows them.
+
+Unknown fields are refused by name. Shapes that the broker makes are described here, not
+built here: `broker` owns what an agent, a task, an event or an entry looks like.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+JSONObject = dict[str, Any]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2_000_000)]
+Id = Annotated[str, Field(max_length=64, examples=["scout"])]
+Limit = Annotated[int, Field(ge=1, le=1000)]
+PriorityName = Literal["interrupt", "wake", "normal", "low"]
+StreamName = Literal[
+    "task_input", "task_output", "signals", "errors", "external", "history"
+]
+TaskStatusName = Literal[
+    "queued", "running", "waiting", "completed", "failed", "cancelled"
+]
+
+
+class Input(BaseModel):
+    """A request's body or query: no field that is not named here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AgentIn(Input):
+    """Make an agent, or change the one with this id."""
+
+    id: Id | None = None
+    name: Annotated[str, Field(max_length=200)] | None = None
+    system: Annotated[str, Field(max_length=200_000)] | None = None
+    model: Annotated[str, Field(max_length=300)] | None = None
+    tools: list[str] | None = None
+    metadata: JSONObject | None = None
+
+
+class AgentPatch(Input):
+    """Change an agent; what is not named stays."""
+
+    name: Annotated[str, Field(max_length=200)] | None = None
+    system: Annotated[str, Field(max_length=200_000)] | None = None
+    model: Annotated[str, Field(max_length=300)] | None = None
+    tools: list[str] | None = None
+    metadata: JSONObject | None = None
+
+
+class MessageIn(Input):
+    """Say something to an agent."""
+
+    text: Text
+    priority: PriorityName = "wake"
+    source: Annotated[str, Field(max_length=200)] | None = None
+    context: JSONObject = Field(default_factory=dict)
+    request_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+class AskIn(Input):
+    """Say something and wait for the reply."""
+
+    text: Text
+    wait_seconds: Annotated[float, Field(ge=0, le=600)] = 60
+
+
+class StreamIn(Input):
+    """Say something and watch the turn."""
+
+    text: Text
+
+
+class TaskIn(Input):
+    """Queue a task; an id that exists gives that task back."""
+
+    type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
+    payload: JSONObject = Field(default_factory=dict)
+    id: Annotated[str, Field(max_length=64)] | None = None
+    agent_id: Id | None = None
+    parent_id: Annotated[str, Field(max_length=64)] | None = None
+    metadata: JSONObject = Field(default_factory=dict)
+
+
+class UpdateIn(Input):
+    """Append to a task's update log."""
+
+    kind: Annotated[str, Field(min_length=1, max_length=60)]
+    payload: JSONObject = Field(default_factory=dict)
+
+
+class EventIn(Input):
+    """Push an event."""
+
+    stream: StreamName
+    body: Annotated[str, Field(min_length=1, max_length=2_000_000)]
+    scope: Annotated[
+        str, Field(pattern=r"^(global|(agent|task)/[a-z0-9-]+)$", max_length=80)
+    ] = "global"
+    kind: Annotated[str, Field(min_length=1, max_length=60)] = "note"
+    subject: Annotated[str, Field(max_length=200)] | None = None
+    priority: PriorityName = "normal"
+    payload: JSONObject = Field(default_factory=dict)
+    source: Annotated[str, Field(max_length=200)] | None = None
+    cause_id: int | None = None
+
+
+class PageQuery(Input):
+    """A page of a list."""
+
+    limit: Limit = 100
+    cursor: Annotated[str, Field(max_length=80)] | None = None
+
+
+class TaskQuery(PageQuery):
+    """Which tasks."""
+
+    type: Annotated[str, Field(max_length=40)] | None = None
+    status: TaskStatusName | None = None
+    agent: Id | None = None
+    parent: Annotated[str, Field(max_length=64)] | None = None
+
+
+class WaitQuery(Input):
+    """How long to wait for a task's end before answering."""
+
+    wait_seconds: Annotated[float, Field(ge=0, le=55)] = 0
+
+
+class UpdateQuery(Input):
+    """Which updates."""
+
+    kind: Annotated[str, Field(max_length=60)] | None = None
+    after: Annotated[int, Field(ge=0)] = 0
+    cursor: Annotated[str, Field(max_length=80)] | None = None
+    limit: Limit = 200
+
+
+class HistoryQuery(Input):
+    """Which entries."""
+
+    after: Annotated[int, Field(ge=0)] = 0
+    cursor: Annotated[str, Field(max_length=80)] | None = None
+    generation: Annotated[int, Field(ge=1)] | None = None
+    limit: Limit = 200
+
+
+class EventQuery(Input):
+    """Which events; `order=desc` lists the newest first."""
+
+    stream: StreamName | None = None
+    scope: Annotated[str, Field(max_length=80)] | None = None
+    subject: Annotated[str, Field(max_length=200)] | None = None
+    after: Annotated[int, Field(ge=0)] = 0
+    cursor: Annotated[str, Field(max_length=80)] | None = None
+    order: Literal["asc", "desc"] = "asc"
+    limit: Limit = 200
+
+
+class EventStreamQuery(Input):
+    """Which events to follow, and from where; without `after`, from now on."""
+
+    stream: StreamName | None = None
+    scope: Annotated[str, Field(max_length=80)] | None = None
+    subject: Annotated[str, Field(max_length=200)] | None = None
+    after: Annotated[int, Field(ge=0)] | None = None
+
+
+class AgentOut(BaseModel):
+    """An agent."""
+
+    id: str
+    name: str
+    state: Literal["idle", "queued", "running", "waiting", "stopped"]
+    model: str | None
+    system: str
+    tools: list[str] | None
+    generation: int
+    unread: int
+    turn_id: str | None
+    created_at: str
+    updated_at: str
+    last_activity_at: str | None
+    cost_usd_today: float
+    metadata: JSONObject
+
+
+class TaskOut(BaseModel):
+    """A task."""
+
+    id: str
+    type: str
+    status: TaskStatusName
+    agent_id: str | None
+    parent_id: str | None
+    payload: JSONObject
+    result: Any = None
+    error: JSONObject | None
+    attempts: int
+    epoch: int
+    waiting_for: JSONObject | None
+    cause_id: int | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    not_before_at: str | None
+    usage: JSONObject | None
+    cost_usd: float | None
+    metadata: JSONObject
+    steps: list[JSONObject] | None = None
+    created: bool | None = None
+
+
+class UpdateOut(BaseModel):
+    """One record of a task's log."""
+
+    id: int
+    task_id: str
+    kind: str
+    payload: JSONObject
+    created_at: str
+
+
+class EventOut(BaseModel):
+    """An event."""
+
+    id: int
+    stream: StreamName
+    scope: str
+    subject: str | None
+    kind: str
+    priority: PriorityName
+    body: str
+    payload: JSONObject
+    source: str | None
+    cause_id: int | None
+    hop: int
+    created_at: str
+
+
+class EntryOut(BaseModel):
+    """One item of an agent's history."""
+
+    id: int
+    agent_id: str
+    parent_id: int | None
+    generation: int
+    type: str
+    role: str | None
+    content: list[JSONObject]
+    turn_id: str | None
+    step: int | None
+    tool_call_id: str | None
+    tool_name: str | None
+    status: str | None
+    usage: JSONObject | None
+    created_at: str
+    data: JSONObject | None
+
+
+class AgentPage(BaseModel):
+    """A page of agents."""
+
+    items: list[AgentOut]
+    next_cursor: str | None
+
+
+class TaskPage(BaseModel):
+    """A page of tasks, newest first."""
+
+    items: list[TaskOut]
+    next_cursor: str | None
+
+
+class UpdatePage(BaseModel):
+    """A page of updates, oldest first."""
+
+    items: list[UpdateOut]
+    next_cursor: str | None
+
+
+class EventPage(BaseModel):
+    """A page of events."""
+
+    items: list[EventOut]
+    next_cursor: str | None
+
+
+class EntryPage(BaseModel):
+    """A page of entries, oldest first."""
+
+    items: list[EntryOut]
+    next_cursor: str | None
+
+
+class PostedOut(BaseModel):
+    """What became of a message; `turn_id` is null when it woke nobody."""
+
+    event_id: int
+    turn_id: str | None
+    request_id: str
+
+
+class AskOut(BaseModel):
+    """A reply; without `text` when the wait ended before it came (status 202)."""
+
+    text: str | None = None
+    turn_id: str
+    usage: JSONObject | None = None
+
+
+class OkOut(BaseModel):
+    """It is done."""
+
+    ok: bool = True
+
+
+class StateOut(BaseModel):
+    """The dashboard's snapshot."""
+
+    generated_at: str
+    newest_event_id: int
+    agents: list[AgentOut]
+    tasks: list[TaskOut]
+    processes: list[JSONObject]
+    queues: JSONObject
+    database: JSONObject
+
+
+class CheckOut(BaseModel):
+    """One check of the readiness."""
+
+    name: str
+    status: Literal["ok", "warn", "fail"]
+    detail: str
+    fix: str | None
+
+
+class ReadyOut(BaseModel):
+    """Whether the whole can do its work."""
+
+    status: Literal["ready", "not ready"]
+    checks: list[CheckOut]
+
+
+class HealthOut(BaseModel):
+    """This process answers."""
+
+    status: Literal["ok"]
+    version: str
+
+
+class StopIn(Input):
+    """Why a task is stopped."""
+
+    reason: Annotated[str, Field(max_length=1000)] | None = None
+
+
+class SendIn(Input):
+    """What to write to a task's input: `{"text": "a line"}`, or any JSON."""
+
+    input: JSONObject
+
+
+class RetryIn(Input):
+    """Another payload, if the old one was wrong."""
+
+    payload: JSONObject | None = None

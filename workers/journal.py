@@ -1,0 +1,246 @@
+"""The journal of a turn on the broker: each step one short, fenced transaction."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from agents.control import Abandoned
+from agents.loop import StartedAnswer, StartedCall
+from agents.messages import Answer, ToolCall, ToolResult
+from agents.models import Delta, ModelError
+from agents.transcript import answer_data
+from broker import Broker, entries, steps, turns
+from broker.database import Transaction
+from broker.entries import NewEntry
+from broker.errors import LeaseLost
+from broker.steps import PlannedCall
+from broker.turns import Turn
+from workers.batcher import Batcher
+
+
+class TurnJournal:
+    """Writes one claimed turn down; every refusal of a write abandons the turn."""
+
+    def __init__(self, broker: Broker, turn: Turn, batcher: Batcher) -> None:
+        self._database = broker.database
+        self._turn = turn
+        self._deltas = DeltaBuffer(broker, turn, batcher)
+
+    def start_answer(self, model_name: str) -> StartedAnswer:
+        """Journal a model call, and tell the stream that an answer begins."""
+        turn = self._turn
+        with _fenced(), self._database.write() as tx:
+            number, attempt = steps.start_model(tx, turn.id, turn.epoch, model_name)
+            self._emit(
+                tx,
+                "message_start",
+                {"step": number, "attempt": attempt, "model": model_name},
+            )
+        return StartedAnswer(number=number, attempt=attempt)
+
+    def delta(self, number: int, delta: Delta) -> None:
+        """Buffer a piece of the answer."""
+        with _fenced():
+            self._deltas.add(number, delta)
+
+    def finish_answer(
+        self, number: int, answer: Answer, effects: dict[str, str]
+    ) -> None:
+        """Journal the answer with its planned calls, and append it to the history."""
+        turn, rest = self._turn, self._deltas.take()
+        with _fenced(), self._database.write() as tx:
+            for payload in rest:
+                self._emit(tx, "message_update", payload)
+            steps.succeed_model(
+                tx,
+                turn.id,
+                turn.epoch,
+                number,
+                {"text": answer.text, **answer_data(answer)},
+                answer.usage.as_json(),
+                _planned(answer, effects),
+            )
+            self._append(tx, *_entries_of(number, answer))
+            self._emit(tx, "message_end", _message_end(number, answer))
+
+    def fail_answer(self, number: int, error: ModelError) -> None:
+        """Journal that the model call failed."""
+        self._deltas.take()
+        turn, shown = self._turn, error.as_json()
+        with _fenced(), self._database.write() as tx:
+            steps.fail_model(tx, turn.id, turn.epoch, number, shown)
+            self._emit(tx, "message_end", {"step": number, "error": shown})
+
+    def start_call(self, call: ToolCall) -> StartedCall:
+        """Journal a tool call; tell the stream only the first time."""
+        turn = self._turn
+        with _fenced(), self._database.write() as tx:
+            number, was_started = steps.start_tool(tx, turn.id, turn.epoch, call.id)
+            if not was_started:
+                shown = {"arguments": call.arguments}
+                self._emit(
+                    tx, "tool_execution_start", _call_shown(number, call) | shown
+                )
+        key = steps.key(turn.id, number)
+        return StartedCall(number=number, key=key, was_started=was_started)
+
+    def finish_call(self, call: ToolCall, number: int, result: ToolResult) -> None:
+        """Journal a tool's result and append it to the history."""
+        turn = self._turn
+        shown = {"text": result.text, "details": result.details}
+        ended = {"is_error": result.is_error, "status": result.status}
+        with _fenced(), self._database.write() as tx:
+            steps.finish_tool(tx, turn.id, turn.epoch, number, result.status, shown)
+            self._append(
+                tx,
+                NewEntry(
+                    type="tool_result",
+                    role="tool",
+                    content=[{"type": "text", "text": result.text}],
+                    step=number,
+                    tool_call_id=call.id,
+                    tool_name=call.name,
+                    status=result.status,
+                ),
+            )
+            self._emit(
+                tx,
+                "tool_execution_end",
+                {**_call_shown(number, call), **ended, "text": result.text},
+            )
+
+    def _emit(self, tx: Transaction, kind: str, payload: dict[str, Any]) -> None:
+        turns.emit(tx, self._turn.agent["id"], self._turn.id, kind, payload)
+
+    def _append(self, tx: Transaction, *new: NewEntry) -> None:
+        agent = self._turn.agent
+        entries.append(tx, agent["id"], agent["generation"], self._turn.id, *new)
+
+
+class DeltaBuffer:
+    """Collects deltas of one turn and emits them as `message_update` events."""
+
+    def __init__(self, broker: Broker, turn: Turn, batcher: Batcher) -> None:
+        self._database = broker.database
+        self._turn = turn
+        self._batcher = batcher
+        self._lock = threading.Lock()
+        self._pending: list[tuple[int, Delta]] = []
+        self._flushed_at = 0.0
+
+    def add(self, number: int, delta: Delta) -> None:
+        """Take a delta; write it now if nothing was written within the interval."""
+        with self._lock:
+            self._pending.append((number, delta))
+        self._batcher.schedule(self, self.flush, self._flushed_at)
+
+    def take(self) -> list[dict[str, Any]]:
+        """Return what is not written yet, for the caller's own transaction."""
+        self._batcher.forget(self)
+        with self._lock:
+            pending, self._pending = self._pending, []
+        return _merged(pending)
+
+    def flush(self) -> None:
+        """Write what has collected; a turn that lost its lease writes nothing more."""
+        payloads = self.take()
+        self._flushed_at = time.monotonic()
+        if not payloads:
+            return
+        try:
+            with self._database.write(durable=False) as tx:
+                turns.emit_fenced(
+                    tx, self._turn, [("message_update", each) for each in payloads]
+                )
+        except LeaseLost:
+            return  # the turn's own next write hears of it and abandons the turn
+
+
+class _fenced:
+    """Turns a refused write into the end of the turn, which no tool may swallow."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, LeaseLost):
+            raise Abandoned from error
+
+
+def _merged(pending: list[tuple[int, Delta]]) -> list[dict[str, Any]]:
+    """Join neighbouring deltas of one kind."""
+    merged: list[dict[str, Any]] = []
+    for number, delta in pending:
+        shown: dict[str, Any] = {"step": number, "kind": delta.kind}
+        if delta.tool_call_id is not None:
+            shown |= {"tool_call_id": delta.tool_call_id, "tool_name": delta.tool_name}
+        if merged and {**merged[-1], "text": ""} == {**shown, "text": ""}:
+            merged[-1]["text"] += delta.text
+        else:
+            merged.append({**shown, "text": delta.text})
+    return merged
+
+
+def _planned(answer: Answer, effects: dict[str, str]) -> list[PlannedCall]:
+    return [
+        PlannedCall(
+            tool_call_id=call.id,
+            name=call.name,
+            arguments=call.arguments or {},
+            effect=effects[call.id],
+        )
+        for call in answer.tool_calls
+    ]
+
+
+def _entries_of(number: int, answer: Answer) -> list[NewEntry]:
+    """An answer in the history: its reasoning, itself, and each call it makes."""
+    said = [{"type": "text", "text": answer.text}] if answer.text else []
+    new = [
+        NewEntry(
+            type="assistant_message",
+            role="assistant",
+            content=said,
+            step=number,
+            status=answer.stop_reason,
+            usage=answer.usage.as_json(),
+            data=answer_data(answer),
+        )
+    ]
+    if answer.reasoning:
+        thought = [{"type": "text", "text": answer.reasoning}]
+        new.insert(
+            0,
+            NewEntry(type="reasoning", role="assistant", content=thought, step=number),
+        )
+    for offset, call in enumerate(answer.tool_calls, start=1):
+        new.append(
+            NewEntry(
+                type="tool_call",
+                role="assistant",
+                content=[{"type": "json", "json": call.arguments}],
+                step=number + offset,
+                tool_call_id=call.id,
+                tool_name=call.name,
+            )
+        )
+    return new
+
+
+def _message_end(number: int, answer: Answer) -> dict[str, Any]:
+    return {
+        "step": number,
+        "text": answer.text,
+        "tool_calls": [
+            {"id": call.id, "name": call.name, "arguments": call.arguments}
+            for call in answer.tool_calls
+        ],
+        "stop_reason": answer.stop_reason,
+        "usage": answer.usage.as_json(),
+    }
+
+
+def _call_shown(number: int, call: ToolCall) -> dict[str, Any]:
+    return {"step": number, "tool_call_id": call.id, "tool_name": call.name}

@@ -1,0 +1,177 @@
+"""Taking a turn: claim, think, settle. Each leaves the database whole.
+
+The claim is one transaction, so is every step of the thinking, so is the settling; the
+process may die between any two of them, and another worker goes on from the last.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from agents.control import Abandoned, Cancelled, HandedOver, Parked, Stop
+from agents.loop import Thinker, Thought, TooManyRounds, think
+from agents.messages import close_abandoned_calls
+from agents.models import Model, ModelError, open_model
+from agents.tools import Registry, builtin_tools
+from agents.transcript import to_messages
+from broker import Broker, json, tasks, turns
+from broker.errors import LeaseLost
+from broker.leases import Worker
+from broker.turns import Park, Reply, Turn
+from workers.batcher import Batcher
+from workers.journal import TurnJournal
+from workers.keeper import Keeper
+from workers.runtime import TurnRuntime
+
+log = structlog.get_logger(__name__)
+
+BASE_SYSTEM = (
+    "You are an agent that lives in Roost. You take turns: each message wakes you, you "
+    "answer it, and you sleep again. To compute or to act, write TypeScript and run "
+    "it with the exec tool: it runs with Bun in a sandbox without network, sets "
+    "globalThis.result, and may import from core/… and tools/…. Tell people what you "
+    "found, not what you plan."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TurnHolder:
+    """How the keeper talks to a running turn."""
+
+    control: Stop
+
+    def lost(self) -> None:
+        """Write nothing more."""
+        self.control.ask(Abandoned())
+
+    def stop(self, verb: str, reason: str | None) -> None:
+        """Cut a model call short; when cancelled, leave at the next boundary, too."""
+        if verb == "cancel":
+            self.control.ask(Cancelled(reason))
+        else:
+            self.control.interrupt.set()
+
+    def drain(self) -> None:
+        """Hand over at the next boundary."""
+        self.control.ask(HandedOver())
+
+    def drain_now(self) -> None:
+        """Cut the model call short, and hand over."""
+        self.control.cut_short()
+
+
+@dataclass(slots=True, kw_only=True)
+class TurnTaker:
+    """Takes turns in one `agents` process."""
+
+    broker: Broker
+    worker: Worker
+    keeper: Keeper
+    batcher: Batcher
+    default_model: str | None
+    find_model: Callable[[str | None], Model] = open_model
+
+    def take(self, hinted_id: str) -> None:
+        """Handle a hint: claim a turn of that agent and take it, or drop the hint."""
+        with self.broker.database.write() as tx:
+            turn = turns.claim(tx, hinted_id, self.worker)
+        if turn is None:
+            return
+        stop = Stop()
+        with self.keeper.holding(turn.id, turn.epoch, TurnHolder(stop)):
+            self._take(turn, stop)
+
+    def _take(self, turn: Turn, stop: Stop) -> None:
+        bound = log.bind(task_id=turn.id, agent_id=turn.agent["id"])
+        try:
+            self._settle(turn, stop)
+        except (Abandoned, LeaseLost):
+            bound.warning("The turn lost its lease; another worker has it.")
+
+    def _settle(self, turn: Turn, stop: Stop) -> None:
+        """Think, and write down how it came out, whatever that is."""
+        try:
+            thought = self._think(turn, stop)
+        except Parked as parked:
+            self._park(turn, parked)
+        except HandedOver:
+            self._write(lambda tx: tasks.hand_over(tx, turn.id, turn.epoch))
+        except Cancelled as cancelled:
+            reason = cancelled.reason
+            self._write(lambda tx: turns.cancel(tx, turn, reason))
+        except ModelError as error:
+            self._fail(turn, error.as_json(), is_retriable=error.is_retriable)
+        except TooManyRounds as error:
+            self._fail(turn, error.as_json(), is_retriable=False)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            log.exception("A turn failed.", task_id=turn.id)
+            self._fail(turn, _as_failure(error), is_retriable=True)
+        else:
+            self._complete(turn, thought)
+
+    def _think(self, turn: Turn, stop: Stop) -> Thought:
+        past, own = _conversation(turn)
+        thinker = Thinker(
+            model=self.find_model(turn.agent["model"] or self.default_model),
+            tools=Registry(builtin_tools()).only(json.load(turn.agent["tools"])),
+            journal=TurnJournal(self.broker, turn, self.batcher),
+            runtime=TurnRuntime(self.broker, turn),
+            stop=stop,
+            system=_system_text(turn.agent["system"]),
+            agent_id=turn.agent["id"],
+            turn_id=turn.id,
+        )
+        return think(thinker, past, own)
+
+    def _complete(self, turn: Turn, thought: Thought) -> None:
+        reply = Reply(text=thought.text, usage=thought.usage.as_json())
+        self._write(lambda tx: turns.complete(tx, turn, reply))
+        log.info("A turn is done.", task_id=turn.id, agent_id=turn.agent["id"])
+
+    def _park(self, turn: Turn, parked: Parked) -> None:
+        wait = Park(
+            step=parked.step,
+            target_ids=parked.target_ids,
+            deadline_at=parked.deadline_at,
+            why=parked.why,
+        )
+        self._write(lambda tx: turns.park(tx, turn, wait))
+
+    def _fail(self, turn: Turn, error: dict[str, Any], *, is_retriable: bool) -> None:
+        self._write(lambda tx: turns.fail(tx, turn, error, retriable=is_retriable))
+        log.warning(
+            "A turn failed; it is tried again unless it has been too often.",
+            task_id=turn.id,
+            error=error["message"],
+            attempt=turn.attempts,
+        )
+
+    def _write(self, act: Callable[..., object]) -> None:
+        with self.broker.database.write() as tx:
+            act(tx)
+
+
+def _conversation(turn: Turn) -> tuple[list[Any], list[Any]]:
+    """Split the history into what was before this turn and the turn's own part."""
+    past = [entry for entry in turn.history if entry["turn_id"] != turn.id]
+    own = [entry for entry in turn.history if entry["turn_id"] == turn.id]
+    return close_abandoned_calls(to_messages(past)), to_messages(own)
+
+
+def _system_text(own: str) -> str:
+    return f"{BASE_SYSTEM}\n\n{own}" if own else BASE_SYSTEM
+
+
+def _as_failure(error: Exception) -> dict[str, Any]:
+    return {
+        "type": "turn_failed",
+        "message": f"{type(error).__name__}: {error}",
+        "traceback": "".join(traceback.format_exception(error))[-8_000:],
+    }

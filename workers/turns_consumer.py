@@ -1,0 +1,21 @@
+"""The `agents` process: `huey_consumer workers.turns_consumer.huey`.
+
+Importing this module is starting the process, which is what huey_consumer's import path
+means; nothing else may import it.
+"""
+
+from __future__ import annotations
+
+from workers.process import start_process
+from workers.turns import TurnTaker
+
+process = start_process("agents")
+huey = process.broker.turns
+taker = TurnTaker(
+    broker=process.broker,
+    worker=process.worker,
+    keeper=process.keeper(huey),
+    batcher=process.batcher,
+    default_model=process.settings.model,
+)
+huey.bind(taker.take)
