@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +22,16 @@ class TaskView:
         return self.status in ("completed", "failed", "cancelled")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waited:
+    """How a wait ended: the first task that is over (or the first asked for), those
+    that are not, and the event that cut the wait short, if one did."""
+
+    task: TaskView
+    pending: tuple[str, ...]
+    wake: dict[str, Any] | None = None
+
+
 class RuntimeRefused(Exception):
     """The runtime cannot do what a tool asked; the message is for the model."""
 
@@ -32,8 +43,9 @@ class Runtime(Protocol):
     def start_exec(self, key: str, code: str, id: str | None) -> TaskView:
         """Queue an exec of TypeScript."""
 
-    def wait_for(self, step: int, task_id: str, seconds: float) -> TaskView:
-        """Return the task when it is over or the time is; park the turn until then."""
+    def wait_for(self, step: int, task_ids: Sequence[str], seconds: float) -> Waited:
+        """Park the turn until the first of these is over, the time is, or a waking
+        message has come."""
 
     def send(self, key: str, target_id: str, body: str) -> dict[str, Any]:
         """Say something to an agent, or write a line to an exec's input."""

@@ -8,20 +8,23 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from playhouse.cysqlite_ext import CySqliteDatabase
+
+from broker import processes
 from broker.database import Database
-from broker.errors import Conflict
+from broker.errors import Conflict, SchemaError
 
 
 def backup(database: Database, target: Path) -> Path:
     """Write a verified copy to `target`; refuse to overwrite anything."""
-    if database.dialect.name != "sqlite":
-        raise Conflict("On PostgreSQL, back up with pg_dump; Roost copies SQLite only.")
+    _refuse_postgres(database)
     if target.exists():
         raise Conflict(f"{target} exists already. Name a file that does not.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with database.dialect.session():
         database.run("VACUUM INTO ?", (str(target),))
     target.chmod(0o600)
+    verify(target)
     return target
 
 
@@ -29,7 +32,66 @@ def backup_before_migration(
     database: Database, directory: Path, last_applied: str
 ) -> None:
     """Copy the database as it was, named after its schema and the time."""
+    if database.dialect.name == "sqlite":
+        backup(database, directory / f"before-{last_applied}-{_stamp()}.db")
+
+
+def verify(file: Path) -> list[str]:
+    """Check a copy from end to end; return the migrations it has.
+
+    Raises SchemaError when it is damaged, or no database of Roost.
+    """
+    copy = CySqliteDatabase(f"file:{file}?mode=ro", rank_functions=False, uri=True)
+    try:
+        verdict = copy.execute_sql("PRAGMA integrity_check(1)").fetchone()[0]
+        names = copy.execute_sql("SELECT name FROM schema_migration ORDER BY id")
+        applied = [str(row[0]) for row in names.fetchall()]
+    except Exception as error:
+        raise SchemaError(f"{file} is no database of Roost: {error}") from error
+    finally:
+        copy.close()
+    if verdict != "ok":
+        raise SchemaError(f"{file} is damaged: {verdict}")
+    return applied
+
+
+def restore(database: Database, file: Path, path: Path, backups: Path) -> Path:
+    """Put a copy in place of the database at `path`; return where the old one went.
+
+    Nothing of this home may run. The hints in queue.db are left to the caller to
+    remove: they speak of the old database.
+    """
+    _refuse_postgres(database)
+    _refuse_running(database)
+    verify(file)
+    staged = path.with_name(path.name + ".restoring")
+    staged.unlink(missing_ok=True)
+    source = CySqliteDatabase(f"file:{file}?mode=ro", rank_functions=False, uri=True)
+    source.execute_sql("VACUUM INTO ?", (str(staged),))
+    source.close()
+    old = backup(database, backups / f"before-restore-{_stamp()}.db")
+    database.close()
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    staged.chmod(0o600)
+    staged.rename(path)
+    return old
+
+
+def _refuse_running(database: Database) -> None:
+    alive = [
+        row["owner"]
+        for row in processes.on_this_host(database)
+        if processes.is_alive(row)
+    ]
+    if alive:
+        raise Conflict(f"Roost is running ({', '.join(alive)}). Stop it, then restore.")
+
+
+def _refuse_postgres(database: Database) -> None:
     if database.dialect.name != "sqlite":
-        return
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    backup(database, directory / f"before-{last_applied}-{stamp}.db")
+        raise Conflict("On PostgreSQL use pg_dump and pg_restore.")
+
+
+def _stamp() -> str:
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())

@@ -116,6 +116,12 @@ class Dialect(Protocol):
     def lock_event_order(self) -> None:
         """Make event ids commit in order."""
 
+    def truncate_log(self) -> None:
+        """Empty the write-ahead log, where that is ours to do."""
+
+    def close(self) -> None:
+        """Close what this thread (or, with a pool, this process) holds open."""
+
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the database, where that is ours to do."""
 
@@ -190,6 +196,11 @@ class Database:
         """See Transaction.lock_event_order."""
         self._dialect.lock_event_order()
 
+    def truncate_log(self) -> None:
+        """Fold the whole write-ahead log in and empty it; readers may make it wait."""
+        with self._dialect.session(), self._dialect.gate():
+            self._dialect.truncate_log()
+
     def checkpoint(self) -> None:
         """Copy the WAL into the database; one process does, holding the gate."""
         with self._dialect.session(), self._dialect.gate():
@@ -200,9 +211,8 @@ class Database:
         return self._dialect.sizes()
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        if not self.peewee.is_closed():
-            self.peewee.close()
+        """Close what this thread (or, with a pool, this process) holds open."""
+        self._dialect.close()
 
     @contextmanager
     def _gate(self) -> Iterator[None]:
@@ -277,6 +287,19 @@ class SqliteDialect:
 
     def lock_event_order(self) -> None:
         """SQLite has one writer: ids are in commit order as it is."""
+
+    def truncate_log(self) -> None:
+        """TRUNCATE: the file ends at its last page, and the log is empty."""
+        self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def close(self) -> None:
+        """Close the gate and this thread's connection; others' end with their thread."""
+        if not self._database.is_closed():
+            self._database.close()
+        with self._lock:
+            if self._gate_file is not None:
+                os.close(self._gate_file[1])
+                self._gate_file = None
 
     def checkpoint(self) -> None:
         """PASSIVE: it never waits for readers, the next one does the rest."""

@@ -58,6 +58,9 @@ class Bells(Protocol):
     def listen(self, channel: str, *, wake_all: bool = True) -> Bell:
         """Begin to listen; with `wake_all` off, one ring wakes one thread."""
 
+    def close(self) -> None:
+        """Close every bell and the sender; for a process that outlives its home."""
+
 
 class UnixBells:
     """Doorbells as Unix datagram sockets in one run directory."""
@@ -70,6 +73,7 @@ class UnixBells:
         self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
+        self._bells: list[UnixBell] = []
         self._names: dict[str, list[str]] = {}
         self._stamp_ns = -1
         self._lock = threading.Lock()
@@ -91,7 +95,16 @@ class UnixBells:
         receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         receiver.setblocking(False)
         receiver.bind(self._address(name))
-        return UnixBell(receiver, self._directory / name, wake_all=wake_all)
+        bell = UnixBell(receiver, self._directory / name, wake_all=wake_all)
+        self._bells.append(bell)
+        return bell
+
+    def close(self) -> None:
+        """Close every bell, the sending socket and the directory."""
+        for bell in self._bells:
+            bell.close()
+        self._sender.close()
+        os.close(self._descriptor)
 
     def _address(self, name: str) -> str:
         return f"/proc/self/fd/{self._descriptor}/{name}"
@@ -172,6 +185,8 @@ class UnixBell:
         with self._changed:
             self._led = False
             self._changed.notify()
+            if self._closed:
+                self._socket.close()
 
     def _heard(self) -> None:
         with contextlib.suppress(BlockingIOError, OSError):
@@ -191,9 +206,14 @@ class UnixBell:
     def close(self) -> None:
         """Unlink the socket and let every waiter return."""
         with self._changed:
+            if self._closed:
+                return
             self._closed = True
             self._changed.notify_all()
+            is_polled = self._led
         # A datagram to oneself ends the leader's poll; closing the socket would not.
         with contextlib.suppress(OSError):
             self._socket.sendto(b"!", self._socket.getsockname())
         self._path.unlink(missing_ok=True)
+        if not is_polled:  # else the leader closes it when it has left the poll
+            self._socket.close()

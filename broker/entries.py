@@ -82,7 +82,8 @@ def rebuild(tx: Transaction, agent_id: str, generation: int, turn_id: str) -> li
     """Return what a turn goes on from: the generation's newest entries, oldest first,
     and behind them the turn's own.
 
-    A turn's entries are a block: its message, its calls and results, its answer. A turn
+    A turn's entries are a block: its message (the last, where a retry edited it), its
+    calls and results, its answer. A turn
     that waits to be tried again lies unfinished between others, so its block is left
     out of their history and moved to the end of its own.
     """
@@ -94,7 +95,12 @@ def rebuild(tx: Transaction, agent_id: str, generation: int, turn_id: str) -> li
         turn_id,
         HISTORY_LIMIT,
     )
-    own = tx.execute("SELECT * FROM entries WHERE turn_id = ? ORDER BY id", turn_id)
+    own = tx.execute(
+        "SELECT * FROM entries WHERE turn_id = ? AND id >= (SELECT MAX(id) FROM entries"
+        " WHERE turn_id = ? AND type = 'user_message') ORDER BY id",
+        turn_id,
+        turn_id,
+    )
     unfinished = _unfinished_turns(tx, agent_id, turn_id)
     past = [shape(row) for row in reversed(rows) if row["turn_id"] not in unfinished]
     if len(rows) == HISTORY_LIMIT:

@@ -240,6 +240,8 @@ class Mark(Model):
     rank = IntegerField()
     # The turn that takes it, once one does.
     turn_id = TextField(null=True)
+    # The turn whose wait it has cut short: it never ends another wait of that turn.
+    noticed_by = TextField(null=True)
     read_at = BigIntegerField(null=True)
 
     class Meta:

@@ -37,6 +37,14 @@ class Broker:
         elif task_type == "exec":
             self.execs.hint(task_id)
 
+    def close(self) -> None:
+        """Give back what this process holds of the home."""
+        for queue in (self.__dict__.get(TURNS), self.__dict__.get(EXECS)):
+            if queue is not None:
+                queue.storage.close()
+        self.database.close()
+        self.bells.close()
+
 
 def open_broker(settings: Settings, *, migrated: bool = True) -> Broker:
     """Open the home, making it if it is new and migrating it unless told not to."""

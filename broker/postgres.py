@@ -76,6 +76,13 @@ class PostgresDialect:
             "SELECT pg_advisory_xact_lock(%s)", (EVENT_ORDER_LOCK,)
         )
 
+    def truncate_log(self) -> None:
+        """PostgreSQL does this by itself."""
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._database.close_all()
+
     def checkpoint(self) -> None:
         """PostgreSQL does this by itself."""
 
@@ -100,6 +107,7 @@ class PostgresBells:
         self._url = url
         self._lock = threading.Lock()
         self._sender: tuple[int, psycopg.Connection[Any]] | None = None
+        self._bells: list[PostgresBell] = []
 
     def ring(self, channel: str) -> None:
         """Notify every listener; a lost connection is opened again once."""
@@ -117,7 +125,18 @@ class PostgresBells:
 
     def listen(self, channel: str, *, wake_all: bool = True) -> Bell:
         """LISTEN on a connection of its own."""
-        return PostgresBell(self._url, _channel(channel), wake_all=wake_all)
+        bell = PostgresBell(self._url, _channel(channel), wake_all=wake_all)
+        self._bells.append(bell)
+        return bell
+
+    def close(self) -> None:
+        """Close every bell and the sending connection."""
+        for bell in self._bells:
+            bell.close()
+        with self._lock:
+            if self._sender is not None:
+                self._sender[1].close()
+                self._sender = None
 
     def _connection(self) -> psycopg.Connection[Any]:
         if self._sender is None or self._sender[0] != os.getpid():

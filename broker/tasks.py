@@ -20,6 +20,8 @@ from broker.times import now_us, rfc3339
 QUEUED_LIMIT: Final = 10_000
 # The doorbell that workers with running tasks listen on: somebody wants one to stop.
 STOP_CHANNEL: Final = "stop"
+# The doorbell of the scheduler: a deadline was written down.
+DUE_CHANNEL: Final = "due"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,6 +309,26 @@ def _open_children(tx: Transaction, id: str) -> list[Row]:
     )
 
 
+def drop(tx: Transaction, id: str, reason: str | None) -> Row:
+    """Take a failed task off the dead-letter list; its inputs count as read."""
+    now = now_us()
+    row = tx.one(
+        "UPDATE tasks SET dropped_at = ?, updated_at = ? WHERE id = ?"
+        " AND status = 'failed' AND dropped_at IS NULL RETURNING *",
+        now,
+        now,
+        id,
+    )
+    if row is None:
+        raise Conflict(f"Task {id} is {get(tx, id)['status']}; it is no dead letter.")
+    tx.execute(
+        "UPDATE marks SET read_at = ? WHERE turn_id = ? AND read_at IS NULL", now, id
+    )
+    updates.append(tx, id, "dropped", {"reason": reason})
+    agents.refresh(tx, row["agent_id"])
+    return row
+
+
 def retry(tx: Transaction, id: str, payload: dict[str, Any] | None = None) -> Row:
     """Queue a failed task again, with its attempts counted from the start."""
     now = now_us()
@@ -353,6 +375,14 @@ def record_process(
     tx.execute("UPDATE tasks SET process = ? WHERE id = ?", json.dump(process), id)
 
 
+def claim_many(tx: Transaction, type: str, worker: Worker, limit: int) -> list[Row]:
+    """Claim up to `limit` queued tasks of a type, oldest first."""
+    claimed: list[Row] = []
+    while len(claimed) < limit and (row := claim_next(tx, type, worker)):
+        claimed.append(row)
+    return claimed
+
+
 def hand_over(tx: Transaction, id: str, epoch: int) -> None:
     """Give running work back (a drain), for any worker to run again."""
     leases.guard(tx, id, epoch)
@@ -377,6 +407,7 @@ def list_page(
     status: str | None = None,
     agent_id: str | None = None,
     parent_id: str | None = None,
+    is_dead_letter: bool = False,
     before: int | None = None,
     limit: int = 100,
 ) -> list[Row]:
@@ -385,6 +416,8 @@ def list_page(
     wanted["parent_id"] = parent_id
     clauses = [f"{name} = ?" for name, value in wanted.items() if value is not None]
     params = [value for value in wanted.values() if value is not None]
+    if is_dead_letter:
+        clauses.append("status = 'failed' AND dropped_at IS NULL")
     where = " AND ".join(["seq < ?", *clauses])
     return database.read(
         f"SELECT * FROM tasks WHERE {where} ORDER BY seq DESC LIMIT ?",
@@ -413,6 +446,8 @@ def shape(row: Row) -> Row:
         "started_at": rfc3339(row["started_at"]),
         "finished_at": rfc3339(row["finished_at"]),
         "not_before_at": rfc3339(row["not_before_at"]),
+        "lease_expires_at": rfc3339(row["lease_expires_at"]),
+        "dropped_at": rfc3339(row["dropped_at"]),
         "usage": json.load(row["usage"]),
         "cost_usd": row["cost_usd"],
         "metadata": json.load(row["metadata"]),

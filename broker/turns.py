@@ -30,6 +30,8 @@ UNREAD_LIMIT: Final = 1_000
 MAX_ATTEMPTS: Final = 4
 BACKOFF_SECONDS: Final = 2.0
 BACKOFF_LIMIT_SECONDS: Final = 60.0
+# When a message cuts a wait short, the awaited task still has this long to win (G34).
+GRACE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +102,54 @@ def post(tx: Transaction, agent_id: str, message: Message) -> Posted:
     turn_id = None
     if message.priority.wakes:
         turn_id = _queue_turn(tx, agent_id, message.priority, event_id)
+        _cut_wait_short(tx, agent_id)
     events.mark(tx, agent_id, event_id, message.priority, turn_id)
     agents.refresh(tx, agent_id)
     return Posted(event_id=event_id, turn_id=turn_id, request_id=request_id)
+
+
+def _cut_wait_short(tx: Transaction, agent_id: str) -> None:
+    """End the wait of the agent's parked turn soon: somebody wants its attention."""
+    due = now_us() + int(GRACE_SECONDS * SECOND_US)
+    cut = tx.one(
+        "UPDATE waits SET deadline_at = ? WHERE deadline_at > ? AND task_id ="
+        " (SELECT turn_id FROM agents WHERE id = ?) RETURNING task_id",
+        due,
+        due,
+        agent_id,
+    )
+    if cut:
+        tx.ring(tasks.DUE_CHANNEL)
+
+
+def notice_wake(tx: Transaction, turn: Turn) -> Row | None:
+    """Return the oldest waking event that this turn has not heard of, and note that it
+    has now: `{id, stream, priority}`. It stays unread; its own turn will take it."""
+    row = _unheard_wake(tx, turn)
+    if row is not None:
+        # All that wait now, not only the oldest: a crowd ends one wait, not many.
+        tx.execute(
+            "UPDATE marks SET noticed_by = ? WHERE reader = ? AND rank <= ?"
+            " AND read_at IS NULL",
+            turn.id,
+            turn.agent["id"],
+            Priority.WAKE.rank,
+        )
+    return row
+
+
+def _unheard_wake(tx: Transaction, turn: Turn) -> Row | None:
+    return tx.one(
+        "SELECT events.id, events.stream, events.priority FROM marks JOIN events"
+        " ON events.id = marks.event_id WHERE marks.reader = ? AND marks.rank <= ?"
+        " AND marks.read_at IS NULL AND (marks.turn_id IS NULL OR marks.turn_id <> ?)"
+        " AND (marks.noticed_by IS NULL OR marks.noticed_by <> ?)"
+        " ORDER BY marks.rank, events.id LIMIT 1",
+        turn.agent["id"],
+        Priority.WAKE.rank,
+        turn.id,
+        turn.id,
+    )
 
 
 def _posted_before(tx: Transaction, agent_id: str, key: str) -> Posted | None:
@@ -389,6 +436,28 @@ def _append_error(tx: Transaction, turn: Turn, error: dict[str, Any]) -> None:
     )
 
 
+def edit_and_retry(tx: Transaction, turn_id: str, text: str) -> Row:
+    """Retry a dead letter with another text: its message is what was wrong.
+
+    The event stays as it was sent. The turn gets a second message, and begins there.
+    """
+    row = tasks.retry(tx, turn_id)
+    agent = agents.require_active(tx, row["agent_id"])
+    entries.append(
+        tx,
+        agent["id"],
+        agent["generation"],
+        turn_id,
+        NewEntry(
+            type="user_message",
+            role="user",
+            content=[{"type": "text", "text": text}],
+            data={"edited": True},
+        ),
+    )
+    return row
+
+
 def cancel(tx: Transaction, turn: Turn, reason: str | None) -> None:
     """End a turn that somebody asked to stop; its inputs count as read."""
     leases.guard(tx, turn.id, turn.epoch)
@@ -430,7 +499,7 @@ def park(tx: Transaction, turn: Turn, wait: Park) -> bool:
     leases.guard(tx, turn.id, turn.epoch)
     if _is_cancelled(tx, turn):
         return True
-    over = _is_over(tx, wait)
+    over = _is_over(tx, wait) or _unheard_wake(tx, turn) is not None
     now = now_us()
     tx.execute("DELETE FROM waits WHERE task_id = ? AND step = ?", turn.id, wait.step)
     for target_id in wait.target_ids or (None,):
@@ -455,6 +524,8 @@ def park(tx: Transaction, turn: Turn, wait: Park) -> bool:
     agents.refresh(tx, turn.agent["id"])
     if over:
         tx.hint("turn", turn.id)
+    elif wait.deadline_at is not None:
+        tx.ring(tasks.DUE_CHANNEL)
     return not over
 
 
@@ -471,12 +542,16 @@ def _is_over(tx: Transaction, wait: Park) -> bool:
 
 
 def wait_of(tx: Transaction, turn_id: str, step: int) -> Row | None:
-    """Return what a step wrote down when it first parked: `target_id, deadline_at`."""
-    return tx.one(
+    """Return what a step wrote down when it parked: `{target_ids, deadline_at}`."""
+    rows = tx.execute(
         "SELECT target_id, deadline_at FROM waits WHERE task_id = ? AND step = ?",
         turn_id,
         step,
     )
+    if not rows:
+        return None
+    targets = [row["target_id"] for row in rows]
+    return {"target_ids": targets, "deadline_at": rows[0]["deadline_at"]}
 
 
 def _mark_read(tx: Transaction, turn_id: str) -> None:

@@ -40,8 +40,9 @@ def create_app(settings: Settings, broker: Broker) -> APIFlask:
         SPEC_FORMAT="json",
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
         VALIDATION_ERROR_STATUS_CODE=400,
-        HTTP_ERROR_SCHEMA=problems.Problem,
-        VALIDATION_ERROR_SCHEMA=problems.Problem,
+        # As a dict: APIFlask would make an instance of a class, which takes fields.
+        HTTP_ERROR_SCHEMA=problems.Problem.model_json_schema(),
+        VALIDATION_ERROR_SCHEMA=problems.Problem.model_json_schema(),
         ROOST_TOKEN=ensure_token(settings),
     )
     app.extensions["roost"] = Context(broker, Live(broker))

@@ -11,7 +11,9 @@ from flask import Response, render_template, send_from_directory
 
 from broker import __version__, doctor
 from broker.database import Row
+from webapp import metrics
 from webapp.api import schemas
+from webapp.auth import auth
 from webapp.context import broker
 
 open_routes = APIBlueprint("open", __name__)
@@ -36,6 +38,14 @@ def ready() -> Any:
         "checks": [check.as_json() for check in checks],
     }
     return shown, 200 if is_ready else 503
+
+
+@open_routes.get("/metrics")
+@open_routes.auth_required(auth)
+@open_routes.doc(responses={200: "Prometheus text exposition"})
+def read_metrics() -> Response:
+    """Read the metrics, in Prometheus form."""
+    return Response(metrics.render(broker()), content_type=metrics.CONTENT_TYPE)
 
 
 @open_routes.get("/")

@@ -6,7 +6,6 @@ means; nothing else may import it.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -24,7 +23,7 @@ sandbox.ensure_home(settings.home)
 cage = sandbox.choose(
     settings.sandbox,
     scratch=Path(tempfile.mkdtemp(prefix="roost-exec-")),
-    bun=sandbox.find_bun(settings.bun, shutil.which("bun")),
+    bun=sandbox.find_bun(settings.bun, settings.environ.get("PATH")),
 )
 structlog.get_logger(__name__).info(
     "Execs run in a sandbox.", level_in_force=cage.level, detail=cage.detail

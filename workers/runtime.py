@@ -6,12 +6,12 @@ task or event back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
 from agents.control import Abandoned, Parked
-from agents.runtime import RuntimeRefused, TaskView
+from agents.runtime import RuntimeRefused, TaskView, Waited
 from broker import Broker, agents, json, leases, tasks, turns, updates
 from broker.agents import AgentChange
 from broker.database import Row, Transaction
@@ -52,23 +52,35 @@ class TurnRuntime:
             )
         return _view(row)
 
-    def wait_for(self, step: int, task_id: str, seconds: float) -> TaskView:
-        """Return the task when it or the time is over; else park the turn."""
+    def wait_for(self, step: int, task_ids: Sequence[str], seconds: float) -> Waited:
+        """Return when the first is over, the time is, or a waking message has come;
+        until then, park the turn."""
         with self._write() as tx:
             waited = turns.wait_of(tx, self._turn.id, step)
-            target = self._target(tx, waited["target_id"] if waited else task_id)
+            wanted = waited["target_ids"] if waited else task_ids
+            views = [_view(self._target(tx, id)) for id in wanted]
+            over = next((view for view in views if view.is_over), None)
+            wake = None if over else turns.notice_wake(tx, self._turn)
+        pending = tuple(view.id for view in views if not view.is_over)
         deadline_at = (
             waited["deadline_at"] if waited else now_us() + int(seconds * SECOND_US)
         )
-        view = _view(target)
-        if view.is_over or deadline_at <= now_us():
-            return view
+        if over or wake or deadline_at <= now_us():
+            if not over and not wake:
+                self._tell_timeout(pending, seconds)
+            return Waited(task=over or views[0], pending=pending, wake=wake)
         raise Parked(
             step=step,
-            target_ids=(view.id,),
+            target_ids=pending,
             deadline_at=deadline_at,
-            why={"kind": "task", "task_id": view.id, "step": step},
+            why={"kind": "task", "task_ids": list(pending), "step": step},
         )
+
+    def _tell_timeout(self, pending: Sequence[str], seconds: float) -> None:
+        with self._write() as tx:
+            for id in pending:
+                waited = {"timeout_ms": int(seconds * 1000), "turn_id": self._turn.id}
+                updates.append(tx, id, "await_timeout", waited)
 
     def send(self, key: str, target_id: str, body: str) -> dict[str, Any]:
         """Post to an agent, or write a line to an exec's input."""

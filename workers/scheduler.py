@@ -11,13 +11,14 @@ import os
 import select
 import signal
 import threading
+import time
 from typing import Final
 
 import click
 import structlog
 
 import sandbox
-from broker import Broker, json, leases, processes, recovery
+from broker import Broker, json, leases, processes, recovery, retention, tasks
 from broker.database import Row
 from broker.queue import EXECS, TURNS, HintQueue
 from broker.times import SECOND_US, now_us
@@ -29,6 +30,7 @@ ROLE: Final = "scheduler"
 LEAD_SECONDS: Final = 5.0
 TICK_SECONDS: Final = 1.0
 CHECKPOINT_EVERY_TICKS: Final = 5
+RETENTION_SECONDS: Final = 3600.0
 
 
 class Scheduler:
@@ -38,9 +40,11 @@ class Scheduler:
         self._process = process
         self._broker: Broker = process.broker
         self._watch = ProcessWatch()
+        self._bell = process.broker.bells.listen(tasks.DUE_CHANNEL)
         self._stopped = threading.Event()
         self._wake_reader, self._wake_writer = os.pipe()
         self._ticks = 0
+        self._cleaned_at = time.monotonic()
 
     def stop(self, *_: object) -> None:
         """End after the tick that runs (a signal handler)."""
@@ -49,6 +53,7 @@ class Scheduler:
 
     def run(self) -> None:
         """Tick until stopped, then resign."""
+        threading.Thread(target=self._listen, name="due", daemon=True).start()
         while not self._stopped.is_set():
             due_at = None
             try:
@@ -58,6 +63,14 @@ class Scheduler:
             self._watch.wait(self._sleep_seconds(due_at), self._wake_reader)
         with self._broker.database.write() as tx:
             leases.resign(tx, self._process.identity.owner)
+
+    def _listen(self) -> None:
+        """Wake the loop when somebody wrote a deadline down."""
+        seen = self._bell.generation
+        while True:
+            if self._bell.wait(seen, TICK_SECONDS):
+                seen = self._bell.generation
+                os.write(self._wake_writer, b"!")
 
     def _tick(self) -> int | None:
         self._ticks += 1
@@ -72,7 +85,17 @@ class Scheduler:
             self._offer(getattr(self._broker, queue), task_type)
         if self._ticks % CHECKPOINT_EVERY_TICKS == 0:
             self._broker.database.checkpoint()
+        if time.monotonic() - self._cleaned_at > RETENTION_SECONDS:
+            self._cleaned_at = time.monotonic()
+            threading.Thread(target=self._forget, name="gc", daemon=True).start()
         return recovery.next_due_at(self._broker.database)
+
+    def _forget(self) -> None:
+        forgotten = list(retention.forget(self._broker.database, {}))
+        log.info(
+            "Old records were forgotten.",
+            rows={each.name: each.rows for each in forgotten if each.rows},
+        )
 
     def _leads(self) -> bool:
         with self._broker.database.write(durable=False) as tx:
@@ -142,6 +165,8 @@ class ProcessWatch:
         for descriptor in self._descriptors.values():
             poll.register(descriptor, select.POLLIN)
         poll.poll(seconds * 1000)
+        if select.select([also], [], [], 0)[0]:
+            os.read(also, 4096)
 
 
 @click.command(name="scheduler")

@@ -73,6 +73,8 @@ class DemoModel:
         result = _last_result(request.messages)
         if rule is not None and result is None:
             return _call(rule, request, emit)
+        if result is not None and result.get("pending") and result.get("wake_event_id"):
+            return _call(_await_rule(result["task_id"]), request, emit)
         if rule is not None and result is not None:
             words = rule.tell(result)
         else:
@@ -120,6 +122,12 @@ def _wait_rule(seconds: float) -> Rule:
         f'globalThis.result = "waited {seconds:g} s";'
     )
     return Rule("exec", _exec(code, wait_seconds=seconds + 30), _tell_result)
+
+
+def _await_rule(task_id: str) -> Rule:
+    """A message woke us while we waited; it has its own turn after this one."""
+    arguments = {"task_id": task_id, "wait_seconds": EXEC_WAIT_SECONDS}
+    return Rule("await_task", arguments, _tell_result)
 
 
 def _spawn_rule(name: str, text: str) -> Rule:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from pydantic import Field
 
 from agents.messages import ToolResult
-from agents.runtime import TaskView
+from agents.runtime import TaskView, Waited
 from agents.tools.registry import Tool, ToolContext, tool
 
 # What a model is shown of a result; the whole of it stays in the task.
@@ -43,15 +43,24 @@ def exec_code(
 @tool(effect="idempotent")
 def await_task(
     context: ToolContext,
-    task_id: TaskId,
+    task_id: Annotated[
+        str | list[str],
+        Field(description="The id of a task or agent, or several: the first counts."),
+    ],
     wait_seconds: Annotated[
         float,
         Field(gt=0, le=86_400, description="How long to wait at most, in seconds."),
     ],
 ) -> ToolResult:
-    """Wait for a task to end and return its result."""
-    task = context.runtime.wait_for(context.step, task_id, wait_seconds)
-    return _shown(task, is_waiting=not task.is_over)
+    """Wait for a task (or the first of several) to end and return its result.
+
+    A message that wakes you ends the wait early; the task goes on.
+    """
+    ids = [task_id] if isinstance(task_id, str) else list(dict.fromkeys(task_id))
+    if not ids:
+        return ToolResult(text="task_id is an empty list.", status="failed")
+    waited = context.runtime.wait_for(context.step, ids, wait_seconds)
+    return _shown_after(waited, names_pending=len(ids) > 1)
 
 
 @tool(effect="idempotent")
@@ -105,25 +114,36 @@ def builtin_tools() -> tuple[Tool, ...]:
 
 def _after(context: ToolContext, task: TaskView, wait_seconds: float) -> ToolResult:
     if wait_seconds == 0 and not task.is_over:
-        return _shown(task, is_background=True)
-    task = context.runtime.wait_for(context.step, task.id, wait_seconds)
-    return _shown(task, is_waiting=not task.is_over)
+        return _shown(task, {"pending": True, "background": True})
+    return _shown_after(context.runtime.wait_for(context.step, [task.id], wait_seconds))
 
 
-def _shown(
-    task: TaskView, *, is_background: bool = False, is_waiting: bool = False
-) -> ToolResult:
-    shown: dict[str, Any] = {"task_id": task.id, "status": task.status}
-    if is_background or is_waiting:
-        shown |= {"pending": True, "background": True}
-    if is_waiting:
-        shown["await_error"] = "The wait ended before the task did; it goes on."
+def _shown_after(waited: Waited, *, names_pending: bool = False) -> ToolResult:
+    """Show how a wait ended: with a result, by a message that woke, or by its time."""
+    extra: dict[str, Any] = {}
+    if names_pending:
+        extra["pending_task_ids"] = list(waited.pending)
+    if waited.task.is_over:
+        return _shown(waited.task, extra)
+    extra |= {"pending": True, "background": True}
+    if waited.wake is None:
+        extra["await_error"] = "timeout: the wait ended before the task did; it goes on"
+    else:
+        extra["await_error"] = "wake: a message came; the task goes on"
+        extra["wake_event_id"] = waited.wake["id"]
+        extra["wake_stream"] = waited.wake["stream"]
+        extra["wake_priority"] = waited.wake["priority"]
+    return _shown(waited.task, extra)
+
+
+def _shown(task: TaskView, extra: dict[str, Any]) -> ToolResult:
+    shown: dict[str, Any] = {"task_id": task.id, "status": task.status, **extra}
     if task.status == "completed":
         shown["result"] = task.result
     if task.error is not None:
         shown["error"] = task.error
-    status = "succeeded" if task.status not in ("failed", "cancelled") else "failed"
-    return _json(shown, status=status)
+    is_bad = task.status in ("failed", "cancelled")
+    return _json(shown, status="failed" if is_bad else "succeeded")
 
 
 def _json(value: dict[str, Any], status: Any = "succeeded") -> ToolResult:

@@ -17,6 +17,7 @@ from webapp.api.paging import number, page
 from webapp.api.routes import api
 from webapp.api.streams import EVENT_STREAM, event_stream
 from webapp.context import broker, context
+from webapp.idempotency import effect_key
 from webapp.problems import ProblemError
 
 
@@ -83,6 +84,7 @@ def send_message(agent_id: str, body: schemas.MessageIn) -> Any:
             source=body.source,
             context=body.context,
             request_id=body.request_id,
+            key=effect_key(),
         ),
     )
     shown = {
@@ -99,7 +101,7 @@ def send_message(agent_id: str, body: schemas.MessageIn) -> Any:
 @api.doc(responses={202: "The wait ended before the reply came"})
 def ask(agent_id: str, body: schemas.AskIn) -> Any:
     """Say something and wait for the reply."""
-    posted = _post(agent_id, Message(text=body.text, source="api"))
+    posted = _post(agent_id, Message(text=body.text, source="api", key=effect_key()))
     turn_id = str(posted.turn_id)
     turn = context().live.wait_for_end(turn_id, body.wait_seconds)
     if turn is None:
@@ -118,7 +120,7 @@ def ask(agent_id: str, body: schemas.AskIn) -> Any:
 @api.doc(responses=EVENT_STREAM)
 def stream_turn(agent_id: str, body: schemas.StreamIn) -> Response:
     """Say something and watch the turn, to its end, as server-sent events."""
-    posted = _post(agent_id, Message(text=body.text, source="api"))
+    posted = _post(agent_id, Message(text=body.text, source="api", key=effect_key()))
     wanted = EventFilter(scope=f"agent/{agent_id}", subject=posted.turn_id)
     return event_stream(wanted, posted.event_id, lambda e: e["kind"] == "agent_end")
 

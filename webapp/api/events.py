@@ -15,6 +15,7 @@ from webapp.api.paging import number, page
 from webapp.api.routes import api
 from webapp.api.streams import EVENT_STREAM, event_stream
 from webapp.context import broker
+from webapp.idempotency import effect_key
 
 
 @api.get("/events")
@@ -54,6 +55,7 @@ def push_event(body: schemas.EventIn) -> Any:
                 payload=body.payload,
                 source=body.source,
                 cause_id=body.cause_id,
+                key=effect_key(),
             ),
         )[0]
     return events.find(broker().database, id), 201

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from apiflask import APIBlueprint
 
+from webapp import idempotency
 from webapp.auth import auth
 
 api = APIBlueprint("api", __name__, url_prefix="/api/v1")
@@ -13,3 +14,7 @@ api = APIBlueprint("api", __name__, url_prefix="/api/v1")
 @api.auth_required(auth)
 def authenticate() -> None:
     """Refuse a request without a right token before anything else."""
+
+
+api.before_request(idempotency.begin)
+api.after_request(idempotency.finish)

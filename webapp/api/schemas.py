@@ -121,6 +121,7 @@ class TaskQuery(PageQuery):
     status: TaskStatusName | None = None
     agent: Id | None = None
     parent: Annotated[str, Field(max_length=64)] | None = None
+    dead_letter: bool = False
 
 
 class WaitQuery(Input):
@@ -206,6 +207,8 @@ class TaskOut(BaseModel):
     started_at: str | None
     finished_at: str | None
     not_before_at: str | None
+    lease_expires_at: str | None
+    dropped_at: str | None
     usage: JSONObject | None
     cost_usd: float | None
     metadata: JSONObject
@@ -365,6 +368,51 @@ class SendIn(Input):
 
 
 class RetryIn(Input):
-    """Another payload, if the old one was wrong."""
+    """What to change before it is tried again: a turn's text, or another's payload."""
 
     payload: JSONObject | None = None
+    text: Text | None = None
+
+
+class ClaimIn(Input):
+    """Claim tasks of a type for a worker outside Roost."""
+
+    type: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
+    worker: Annotated[str, Field(min_length=1, max_length=100)]
+    limit: Annotated[int, Field(ge=1, le=100)] = 1
+    wait_seconds: Annotated[float, Field(ge=0, le=55)] = 0
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 30
+
+
+class HeartbeatIn(Input):
+    """Renew the lease."""
+
+    epoch: Annotated[int, Field(ge=0)]
+    lease_seconds: Annotated[float, Field(ge=1, le=3600)] = 30
+
+
+class CompleteIn(Input):
+    """End the task well."""
+
+    epoch: Annotated[int, Field(ge=0)]
+    result: Any = None
+
+
+class ErrorIn(Input):
+    """What went wrong."""
+
+    type: Annotated[str, Field(min_length=1, max_length=60)] = "failed"
+    message: Annotated[str, Field(min_length=1, max_length=20_000)]
+
+
+class FailIn(Input):
+    """End the task badly."""
+
+    epoch: Annotated[int, Field(ge=0)]
+    error: ErrorIn
+
+
+class ClaimOut(BaseModel):
+    """The claimed tasks; each has the `epoch` that every later call must carry."""
+
+    items: list[TaskOut]

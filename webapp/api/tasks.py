@@ -6,12 +6,14 @@ from typing import Any
 
 from flask import url_for
 
-from broker import steps, tasks, updates
+from broker import steps, tasks, turns, updates
 from broker.database import Row
+from broker.leases import Worker
 from webapp.api import schemas
 from webapp.api.paging import number, page
 from webapp.api.routes import api
 from webapp.context import broker, context
+from webapp.idempotency import effect_key
 from webapp.problems import ProblemError
 
 
@@ -35,6 +37,7 @@ def create_task(body: schemas.TaskIn) -> Any:
                 agent_id=body.agent_id,
                 parent_id=body.parent_id,
                 metadata=body.metadata,
+                key=effect_key(),
             ),
         )
     shown = {**tasks.shape(row), "created": created}
@@ -53,6 +56,7 @@ def list_tasks(query: schemas.TaskQuery) -> Row:
         status=query.status,
         agent_id=query.agent,
         parent_id=query.parent,
+        is_dead_letter=query.dead_letter,
         before=number(query.cursor, None),
         limit=query.limit + 1,
     )
@@ -142,6 +146,68 @@ def send_to_task(task_id: str, body: schemas.SendIn) -> Row:
 @api.input(schemas.RetryIn, arg_name="body")
 @api.output(schemas.TaskOut)
 def retry_task(task_id: str, body: schemas.RetryIn) -> Row:
-    """Queue a failed task again, as it was or with another payload."""
+    """Queue a failed task again, as it was or edited."""
     with broker().database.write() as tx:
+        is_turn = tasks.get(tx, task_id)["type"] == "turn"
+        if is_turn and body.payload is not None:
+            raise ProblemError("wrong-field", 400, "Edit a turn by its `text`.")
+        if not is_turn and body.text is not None:
+            raise ProblemError("wrong-field", 400, "Only a turn has a `text` to edit.")
+        if body.text is not None:
+            return tasks.shape(turns.edit_and_retry(tx, task_id, body.text))
         return tasks.shape(tasks.retry(tx, task_id, body.payload))
+
+
+@api.post("/tasks/<task_id>/drop")
+@api.input(schemas.StopIn, arg_name="body")
+@api.output(schemas.TaskOut)
+def drop_task(task_id: str, body: schemas.StopIn) -> Row:
+    """Take a failed task off the dead-letter list; it keeps its error and its log."""
+    with broker().database.write() as tx:
+        return tasks.shape(tasks.drop(tx, task_id, body.reason))
+
+
+@api.post("/tasks/claim")
+@api.input(schemas.ClaimIn, arg_name="body")
+@api.output(schemas.ClaimOut)
+def claim_tasks(body: schemas.ClaimIn) -> Row:
+    """Claim queued tasks for an outside worker, waiting for the first if asked to."""
+    if body.type == "turn":
+        raise ProblemError("wrong-type", 400, "Turns are taken by `agents` processes.")
+    worker = Worker(owner=f"http:{body.worker}", lease_seconds=body.lease_seconds)
+
+    def look() -> list[Row] | None:
+        with broker().database.write() as tx:
+            return tasks.claim_many(tx, body.type, worker, body.limit) or None
+
+    found = context().live.wait_for(updates.CHANNEL, look, body.wait_seconds)
+    return {"items": [tasks.shape(row) for row in found or []]}
+
+
+@api.post("/tasks/<task_id>/heartbeat")
+@api.input(schemas.HeartbeatIn, arg_name="body")
+@api.output(schemas.TaskOut)
+def heartbeat(task_id: str, body: schemas.HeartbeatIn) -> Row:
+    """Renew an outside worker's lease; an old epoch gets 409: stop working."""
+    with broker().database.write() as tx:
+        row = tasks.heartbeat(tx, task_id, body.epoch, body.lease_seconds)
+    return tasks.shape(row)
+
+
+@api.post("/tasks/<task_id>/complete")
+@api.input(schemas.CompleteIn, arg_name="body")
+@api.output(schemas.TaskOut)
+def complete_task(task_id: str, body: schemas.CompleteIn) -> Row:
+    """End a claimed task well; an old epoch gets 409."""
+    with broker().database.write() as tx:
+        return tasks.shape(tasks.complete(tx, task_id, body.epoch, body.result))
+
+
+@api.post("/tasks/<task_id>/fail")
+@api.input(schemas.FailIn, arg_name="body")
+@api.output(schemas.TaskOut)
+def fail_task(task_id: str, body: schemas.FailIn) -> Row:
+    """End a claimed task badly; an old epoch gets 409."""
+    error = {"type": body.error.type, "message": body.error.message}
+    with broker().database.write() as tx:
+        return tasks.shape(tasks.fail(tx, task_id, body.epoch, error))

@@ -65,7 +65,7 @@ def _past_and_coming(
     """Yield the last events and go on from there, though none of them be shown."""
     wanted = LAST if count is None else count
     known = _past(client, scope, None, max(wanted, 1))
-    last_id = known[-1]["id"] if known else None
+    last_id = str(known[-1]["id"]) if known else None
     return chain(known if wanted else [], _coming(client, scope, last_id))
 
 
