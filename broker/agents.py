@@ -41,7 +41,9 @@ def upsert(tx: Transaction, id: str | None, change: AgentChange) -> tuple[str, b
     if id is not None and tx.one("SELECT 1 AS x FROM agents WHERE id = ?", id):
         update(tx, id, change)
         return id, False
-    return _insert(tx, check_id(id) if id else _free_id(tx), change), True
+    made = _insert(tx, check_id(id) if id else _free_id(tx), change)
+    # Nothing was made when somebody else was faster: then there is one to change.
+    return (made, True) if made else upsert(tx, id, change)
 
 
 def update(tx: Transaction, id: str, change: AgentChange) -> None:
@@ -152,7 +154,7 @@ def shape(database: Database, row: Row) -> Row:
     }
 
 
-def _insert(tx: Transaction, id: str, change: AgentChange) -> str:
+def _insert(tx: Transaction, id: str, change: AgentChange) -> str | None:
     now = now_us()
     columns = {
         "name": id,
@@ -165,12 +167,13 @@ def _insert(tx: Transaction, id: str, change: AgentChange) -> str:
         "created_at": now,
         "updated_at": now,
     }
-    tx.execute(
+    row = tx.one(
         f"INSERT INTO agents ({', '.join(columns)})"
-        f" VALUES ({', '.join('?' * len(columns))})",
+        f" VALUES ({', '.join('?' * len(columns))})"
+        " ON CONFLICT (id) DO NOTHING RETURNING id",
         *columns.values(),
     )
-    return id
+    return row["id"] if row else None
 
 
 def _columns(change: AgentChange) -> dict[str, Any]:

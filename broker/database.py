@@ -293,7 +293,7 @@ class SqliteDialect:
         self._database.execute_sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
-        """Close the gate and this thread's connection; others' end with their thread."""
+        """Close the gate and this thread's connection; others end with theirs."""
         if not self._database.is_closed():
             self._database.close()
         with self._lock:

@@ -77,6 +77,38 @@ def _append_one(tx: Transaction, event: NewEvent, now: int) -> int:
     return int(row["id"])
 
 
+def emit_turn(
+    tx: Transaction,
+    agent_id: str,
+    turn_id: str,
+    kind: str,
+    payload: dict[str, Any],
+    *,
+    cause_id: int | None = None,
+) -> int:
+    """Append one event of a turn's own stream."""
+    return append(
+        tx,
+        NewEvent(
+            stream=Stream.TASK_OUTPUT,
+            scope=f"agent/{agent_id}",
+            subject=turn_id,
+            kind=kind,
+            payload={"turn_id": turn_id, **payload},
+            cause_id=cause_id,
+        ),
+    )[0]
+
+
+def mark_read(tx: Transaction, turn_id: str) -> None:
+    """Note that a turn's inputs have been read."""
+    tx.execute(
+        "UPDATE marks SET read_at = ? WHERE turn_id = ? AND read_at IS NULL",
+        now_us(),
+        turn_id,
+    )
+
+
 def find(tx: Transaction | Database, event_id: int) -> Row | None:
     """Return the event as the API shows it."""
     sql = "SELECT * FROM events WHERE id = ?"

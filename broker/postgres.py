@@ -196,6 +196,7 @@ class PostgresBell:
     def _listen_once(self) -> None:
         with psycopg.connect(self._url, autocommit=True) as connection:
             connection.execute(f'LISTEN "{self._channel}"')
+            self._rang()  # for what rang before anybody listened here
             while not self._closed:
                 if list(connection.notifies(timeout=1.0, stop_after=1)):
                     self._rang()

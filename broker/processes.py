@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from broker import json
@@ -38,11 +39,20 @@ def identify(kind: str, **facts: Any) -> Identity:
     pid = os.getpid()
     return Identity(
         kind=kind,
-        host=socket.gethostname(),
+        host=this_host(),
         pid=pid,
         start_ticks=start_ticks(pid) or 0,
         facts=facts,
     )
+
+
+def this_host() -> str:
+    """Name where pids mean the same: this machine, and within it this pid namespace.
+
+    Two containers may share a host name; the pids of one say nothing in the other.
+    """
+    namespace = str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]")
+    return f"{socket.gethostname()}/{namespace}"
 
 
 def register(tx: Transaction, identity: Identity) -> None:
@@ -72,8 +82,7 @@ def unregister(tx: Transaction, owner: str) -> None:
 def on_this_host(database: Database) -> list[Row]:
     """List the registered processes of this machine."""
     return database.read(
-        "SELECT * FROM processes WHERE host = ? ORDER BY started_at",
-        socket.gethostname(),
+        "SELECT * FROM processes WHERE host = ? ORDER BY started_at", this_host()
     )
 
 

@@ -97,7 +97,8 @@ def offer_again(tx: Transaction, task_type: str, *, queue_is_empty: bool) -> lis
         "  OR (t.not_before_at IS NOT NULL AND t.hinted_at < t.not_before_at))"
         " AND (t.agent_id IS NULL OR t.type <> 'turn' OR NOT EXISTS"
         "  (SELECT 1 FROM agents WHERE agents.id = t.agent_id"
-        "   AND agents.turn_id IS NOT NULL AND agents.turn_id <> t.id))"
+        "   AND (agents.archived_at IS NOT NULL"
+        "    OR (agents.turn_id IS NOT NULL AND agents.turn_id <> t.id))))"
         " ORDER BY t.rank, t.seq LIMIT ?) RETURNING id",
         now,
         task_type,

@@ -11,6 +11,7 @@ from typing import Any
 
 from broker import json, leases
 from broker.database import Database, Row, Transaction
+from broker.states import STEP_TRANSITIONS
 from broker.times import now_us, rfc3339
 
 
@@ -145,9 +146,10 @@ def finish_tool(
 ) -> None:
     """Journal a tool's result: succeeded, failed or uncertain."""
     leases.guard(tx, turn_id, epoch)
+    sources = [f"'{each}'" for each, ends in STEP_TRANSITIONS.items() if status in ends]
     tx.execute(
         "UPDATE steps SET status = ?, result = ?, finished_at = ?"
-        " WHERE task_id = ? AND number = ? AND status IN ('planned', 'started')",
+        f" WHERE task_id = ? AND number = ? AND status IN ({', '.join(sources)})",
         status,
         json.dump(result),
         now_us(),

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from broker import agents, json, leases, updates
+from broker import agents, events, json, leases, updates
 from broker.database import Database, Row, Transaction
 from broker.errors import Conflict, LeaseLost, NotFound, TooManyWaiting, WrongTransition
 from broker.leases import Worker
-from broker.states import TERMINAL, Priority
+from broker.states import TASK_TRANSITIONS, TERMINAL, Priority
 from broker.times import now_us, rfc3339
 
 # Back-pressure: this many tasks may be queued in all.
@@ -22,6 +22,13 @@ QUEUED_LIMIT: Final = 10_000
 STOP_CHANNEL: Final = "stop"
 # The doorbell of the scheduler: a deadline was written down.
 DUE_CHANNEL: Final = "due"
+# For each final state, as SQL, those that may lead to it.
+_SOURCES: Final = {
+    str(final): ", ".join(
+        f"'{source}'" for source, ends in TASK_TRANSITIONS.items() if final in ends
+    )
+    for final in TERMINAL
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +53,8 @@ def create(tx: Transaction, new: NewTask, *, hint: bool = True) -> tuple[Row, bo
     _refuse_flood(tx)
     now = now_us()
     row = _insert(tx, new, now, hinted_at=now if hint else None)
+    if row is None:  # somebody else made it between our look and our insert
+        return create(tx, new, hint=hint)
     updates.append(tx, row["id"], "spawn", {"type": new.type})
     if hint:
         tx.hint(new.type, row["id"])
@@ -78,7 +87,9 @@ def _refuse_flood(tx: Transaction) -> None:
         raise TooManyWaiting("The number of queued tasks", QUEUED_LIMIT)
 
 
-def _insert(tx: Transaction, new: NewTask, now: int, hinted_at: int | None) -> Row:
+def _insert(
+    tx: Transaction, new: NewTask, now: int, hinted_at: int | None
+) -> Row | None:
     while True:
         id = new.id or f"{new.type}-{agents.next_number(tx, new.type)}"
         row = tx.one(
@@ -100,7 +111,7 @@ def _insert(tx: Transaction, new: NewTask, now: int, hinted_at: int | None) -> R
             now,
             now,
         )
-        if row is not None:
+        if row is not None or new.id is not None:
             return row
 
 
@@ -202,7 +213,7 @@ def end(
         "UPDATE tasks SET status = ?, result = ?, error = ?, finished_at = ?,"
         " updated_at = ?, lease_owner = NULL, lease_expires_at = NULL, process = NULL,"
         " waiting_for = NULL, epoch = epoch + CASE WHEN ? = 'cancelled' THEN 1 ELSE 0"
-        " END WHERE id = ? AND status IN ('queued', 'running', 'waiting') RETURNING *",
+        f" END WHERE id = ? AND status IN ({_SOURCES[status]}) RETURNING *",
         status,
         None if status != "completed" else json.dump(result),
         None if error is None else json.dump(error),
@@ -217,8 +228,27 @@ def end(
     tx.execute("DELETE FROM waits WHERE task_id = ?", id)
     wake_waiters(tx, id)
     if row["type"] == "turn":
+        _close_turn(tx, row)
         release_agent(tx, row["agent_id"], id)
     return row
+
+
+def _close_turn(tx: Transaction, row: Row) -> None:
+    """Tell the turn's stream that it is over, however it ended.
+
+    Its inputs count as read, unless it failed: then they stay with the dead letter.
+    """
+    if row["status"] != "failed":
+        events.mark_read(tx, row["id"])
+    closing = {"status": row["status"], "usage": json.load(row["usage"])}
+    if row["status"] == "completed":
+        closing["text"] = json.load(row["result"])["text"]
+    else:
+        closing["error"] = json.load(row["error"])
+    for kind in ("turn_end", "agent_end"):
+        events.emit_turn(
+            tx, row["agent_id"], row["id"], kind, closing, cause_id=row["cause_id"]
+        )
 
 
 def wake_waiters(tx: Transaction, target_id: str) -> None:
@@ -321,9 +351,7 @@ def drop(tx: Transaction, id: str, reason: str | None) -> Row:
     )
     if row is None:
         raise Conflict(f"Task {id} is {get(tx, id)['status']}; it is no dead letter.")
-    tx.execute(
-        "UPDATE marks SET read_at = ? WHERE turn_id = ? AND read_at IS NULL", now, id
-    )
+    events.mark_read(tx, id)
     updates.append(tx, id, "dropped", {"reason": reason})
     agents.refresh(tx, row["agent_id"])
     return row

@@ -290,7 +290,9 @@ def _open(tx: Transaction, agent: Row, row: Row, inputs: list[Row]) -> None:
             data={"event_ids": [event["id"] for event in inputs]},
         ),
     )
-    emit(tx, agent["id"], row["id"], "turn_start", {}, cause_id=row["cause_id"])
+    events.emit_turn(
+        tx, agent["id"], row["id"], "turn_start", {}, cause_id=row["cause_id"]
+    )
 
 
 def _as_content(inputs: list[Row]) -> list[dict[str, Any]]:
@@ -304,38 +306,13 @@ def _as_content(inputs: list[Row]) -> list[dict[str, Any]]:
     return blocks
 
 
-def emit(
-    tx: Transaction,
-    agent_id: str,
-    turn_id: str,
-    kind: str,
-    payload: dict[str, Any],
-    *,
-    cause_id: int | None = None,
-    body: str = "",
-) -> int:
-    """Append one event of a turn's own stream."""
-    return events.append(
-        tx,
-        NewEvent(
-            stream=Stream.TASK_OUTPUT,
-            scope=f"agent/{agent_id}",
-            subject=turn_id,
-            kind=kind,
-            body=body,
-            payload={"turn_id": turn_id, **payload},
-            cause_id=cause_id,
-        ),
-    )[0]
-
-
 def emit_fenced(
     tx: Transaction, turn: Turn, emissions: Iterable[tuple[str, dict[str, Any]]]
 ) -> None:
     """Append events of a turn that this worker still holds."""
     leases.guard(tx, turn.id, turn.epoch)
     for kind, payload in emissions:
-        emit(tx, turn.agent["id"], turn.id, kind, payload)
+        events.emit_turn(tx, turn.agent["id"], turn.id, kind, payload)
 
 
 def complete(tx: Transaction, turn: Turn, reply: Reply) -> None:
@@ -344,10 +321,6 @@ def complete(tx: Transaction, turn: Turn, reply: Reply) -> None:
     tx.execute(
         "UPDATE tasks SET usage = ? WHERE id = ?", json.dump(reply.usage), turn.id
     )
-    _mark_read(tx, turn.id)
-    closing = {"status": "completed", "text": reply.text, "usage": reply.usage}
-    emit(tx, turn.agent["id"], turn.id, "turn_end", closing, cause_id=turn.cause_id)
-    emit(tx, turn.agent["id"], turn.id, "agent_end", closing, cause_id=turn.cause_id)
     _route(tx, turn, reply)
     tasks.complete(tx, turn.id, turn.epoch, {"text": reply.text})
 
@@ -395,10 +368,7 @@ def fail(
     if retriable and turn.attempts < MAX_ATTEMPTS:
         _back_off(tx, turn, error)
         return True
-    closing = {"status": "failed", "error": error}
     _append_error(tx, turn, error)
-    emit(tx, turn.agent["id"], turn.id, "turn_end", closing, cause_id=turn.cause_id)
-    emit(tx, turn.agent["id"], turn.id, "agent_end", closing, cause_id=turn.cause_id)
     tasks.fail(tx, turn.id, turn.epoch, error)
     return False
 
@@ -459,12 +429,8 @@ def edit_and_retry(tx: Transaction, turn_id: str, text: str) -> Row:
 
 
 def cancel(tx: Transaction, turn: Turn, reason: str | None) -> None:
-    """End a turn that somebody asked to stop; its inputs count as read."""
+    """End a turn that somebody asked to stop."""
     leases.guard(tx, turn.id, turn.epoch)
-    _mark_read(tx, turn.id)
-    closing = {"status": "cancelled", "reason": reason}
-    emit(tx, turn.agent["id"], turn.id, "turn_end", closing, cause_id=turn.cause_id)
-    emit(tx, turn.agent["id"], turn.id, "agent_end", closing, cause_id=turn.cause_id)
     error = leases.stopped_error("cancel", reason)
     tasks.end(tx, turn.id, "cancelled", error=error)
 
@@ -476,6 +442,13 @@ def _is_cancelled(tx: Transaction, turn: Turn) -> bool:
         return False
     cancel(tx, turn, row["stop_reason"])
     return True
+
+
+def stop_current(tx: Transaction, agent_id: str) -> None:
+    """Cancel the turn that holds the agent, if one does."""
+    row = tx.one("SELECT turn_id FROM agents WHERE id = ?", agent_id)
+    if row and row["turn_id"]:
+        tasks.cancel(tx, row["turn_id"], "The agent was stopped.")
 
 
 def interrupt(tx: Transaction, agent_id: str) -> None:
@@ -552,11 +525,3 @@ def wait_of(tx: Transaction, turn_id: str, step: int) -> Row | None:
         return None
     targets = [row["target_id"] for row in rows]
     return {"target_ids": targets, "deadline_at": rows[0]["deadline_at"]}
-
-
-def _mark_read(tx: Transaction, turn_id: str) -> None:
-    tx.execute(
-        "UPDATE marks SET read_at = ? WHERE turn_id = ? AND read_at IS NULL",
-        now_us(),
-        turn_id,
-    )

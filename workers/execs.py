@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import structlog
 
-from broker import Broker, json, leases, steps, tasks, turns, updates
+from broker import Broker, events, json, leases, steps, tasks, updates
 from broker.database import Row, Transaction
 from broker.doorbell import FALLBACK_SECONDS, Bell
 from broker.errors import LeaseLost
@@ -116,7 +116,7 @@ def _tell_turn(tx: Transaction, task: Row, output: Output) -> None:
     """Show output in the stream of the turn whose step this exec is."""
     if not task["agent_id"] or not task["parent_id"] or not task["key"]:
         return
-    turns.emit(
+    events.emit_turn(
         tx,
         task["agent_id"],
         task["parent_id"],

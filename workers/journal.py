@@ -11,7 +11,7 @@ from agents.loop import StartedAnswer, StartedCall
 from agents.messages import Answer, ToolCall, ToolResult
 from agents.models import Delta, ModelError
 from agents.transcript import answer_data
-from broker import Broker, entries, steps, turns
+from broker import Broker, entries, events, steps, turns
 from broker.database import Transaction
 from broker.entries import NewEntry
 from broker.errors import LeaseLost
@@ -112,7 +112,7 @@ class TurnJournal:
             )
 
     def _emit(self, tx: Transaction, kind: str, payload: dict[str, Any]) -> None:
-        turns.emit(tx, self._turn.agent["id"], self._turn.id, kind, payload)
+        events.emit_turn(tx, self._turn.agent["id"], self._turn.id, kind, payload)
 
     def _append(self, tx: Transaction, *new: NewEntry) -> None:
         agent = self._turn.agent

@@ -65,9 +65,10 @@ def change_agent(agent_id: str, body: schemas.AgentPatch) -> Row:
 @api.delete("/agents/<agent_id>")
 @api.output(schemas.AgentOut)
 def stop_agent(agent_id: str) -> Row:
-    """Stop and archive an agent: it takes no more turns, its history stays."""
+    """Stop and archive an agent: its turn is cancelled, what waits stays waiting."""
     with broker().database.write() as tx:
         agents.archive(tx, agent_id)
+        turns.stop_current(tx, agent_id)
     return agents.get(broker().database, agent_id)
 
 

@@ -62,9 +62,9 @@ def follow(
         try:
             with _open(client, scope, after) as chunks:
                 opened = True
-                for message in _messages(chunks, pauses):
-                    after = message.id or after
-                    yield as_event(message)
+                for event in _events(chunks, pauses):
+                    after = str(event["id"])
+                    yield event
         except (Unreachable, Refused) as exc:
             if not opened or not _may_pass(exc):
                 raise
@@ -79,14 +79,13 @@ def reply(client: Client, agent: str, text: str, pauses: Pauses) -> Iterator[Eve
     The turn is durable and the connection is not: when it breaks, the rest of the turn
     is read from the agent's events.
     """
-    last_id, turn_id = None, None
+    last_id: str | None = None
+    turn_id: str | None = None
     try:
         path, body = api("agents", agent, "stream"), {"text": text}
         with client.stream("POST", path, body=body) as chunks:
-            for message in _messages(chunks, pauses):
-                event = as_event(message)
-                last_id = message.id or last_id
-                turn_id = turn_of(event) or turn_id
+            for event in _events(chunks, pauses):
+                last_id, turn_id = str(event["id"]), turn_of(event) or turn_id
                 yield event
                 if event["kind"] == "agent_end":
                     return
@@ -96,16 +95,6 @@ def reply(client: Client, agent: str, text: str, pauses: Pauses) -> Iterator[Eve
     if last_id is None or turn_id is None:
         raise Unreachable("The reply broke off. See `roost tail` for the rest of it.")
     yield from _rest_of_turn(client, agent, turn_id, last_id, pauses)
-
-
-def as_event(message: Message) -> Event:
-    """Read a message's JSON; what is not an event is shown as its body."""
-    try:
-        data = json.loads(message.data)
-    except ValueError:
-        data = message.data
-    event = data if isinstance(data, dict) else {"body": data}
-    return {"kind": message.event, **event}
 
 
 def turn_of(event: Event) -> str | None:
@@ -124,13 +113,22 @@ def _open(
     return client.stream("GET", path, params=params, last_event_id=after)
 
 
-def _messages(chunks: Iterator[bytes], pauses: Pauses) -> Iterator[Message]:
+def _events(chunks: Iterator[bytes], pauses: Pauses) -> Iterator[Event]:
+    """Yield a stream's events; what has no id (`server_stopping`) is not one."""
     for said in parse(chunks):
         if isinstance(said, Retry):
             pauses.first_seconds = said.milliseconds / 1000
-        else:
+        elif "id" in (event := _decode(said)):
             pauses.went_well()
-            yield said
+            yield event
+
+
+def _decode(message: Message) -> Event:
+    try:
+        event = json.loads(message.data)
+    except ValueError as exc:
+        raise click.ClickException("The stream is not one of Roost's.") from exc
+    return event if isinstance(event, dict) else {}
 
 
 def _rest_of_turn(

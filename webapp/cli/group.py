@@ -24,6 +24,12 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "release": "webapp.cli.operate",
         "version": "webapp.cli.operate",
     },
+    "Keep the data": {
+        "backup": "webapp.cli.keep",
+        "restore": "webapp.cli.keep",
+        "gc": "webapp.cli.keep",
+        "sql": "webapp.cli.keep",
+    },
     "Talk to agents": {
         "ask": "webapp.cli.talk",
         "send": "webapp.cli.talk",
@@ -39,6 +45,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "cancel": "webapp.cli.steer",
         "kill": "webapp.cli.steer",
         "retry": "webapp.cli.steer",
+        "drop": "webapp.cli.steer",
     },
 }
 MODULES: Final = {name: at for names in SECTIONS.values() for name, at in names.items()}

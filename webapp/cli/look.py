@@ -58,6 +58,7 @@ def agents(limit: int) -> None:
 @click.option("--status", type=click.Choice(STATUSES), help="Only those in it.")
 @click.option("--agent", metavar="AGENT", help="Only this agent's.")
 @click.option("--parent", metavar="ID", help="Only this task's children.")
+@click.option("--dead-letters", is_flag=True, help="Only failed ones not dropped.")
 @limit_option
 @common_options
 def tasks(
@@ -65,11 +66,18 @@ def tasks(
     status: str | None,
     agent: str | None,
     parent: str | None,
+    dead_letters: bool,
     limit: int,
 ) -> None:
     """List the tasks: turns, execs and other work."""
     found = connect().items(
-        api("tasks"), limit, type=type_, status=status, agent=agent, parent=parent
+        api("tasks"),
+        limit,
+        type=type_,
+        status=status,
+        agent=agent,
+        parent=parent,
+        dead_letter="true" if dead_letters else None,
     )
     _emit_list(TASK_COLUMNS, found, empty="No task fits.")
 

@@ -1,4 +1,4 @@
-"""Steering a task: `cancel`, `kill` and `retry`."""
+"""Steering a task: `cancel`, `kill`, `retry` and `drop`."""
 
 from __future__ import annotations
 
@@ -25,16 +25,25 @@ def kill(id_: str) -> None:
     _apply("kill", id_)
 
 
-@click.command(epilog="Example: roost retry turn-12")
+@click.command(epilog='Example: roost retry turn-12 --text "In plain words: …"')
+@click.argument("id_", metavar="ID", type=ID)
+@click.option("--text", help="Ask a failed turn this instead.")
+@common_options
+def retry(id_: str, text: str | None) -> None:
+    """Queue a failed task once more, as it was or, with --text, edited."""
+    _apply("retry", id_, {"text": text} if text else {})
+
+
+@click.command(epilog="Example: roost drop turn-12")
 @click.argument("id_", metavar="ID", type=ID)
 @common_options
-def retry(id_: str) -> None:
-    """Queue a failed task once more."""
-    _apply("retry", id_)
+def drop(id_: str) -> None:
+    """Take a failed task off the dead-letter list for good."""
+    _apply("drop", id_)
 
 
-def _apply(verb: str, task_id: str) -> None:
-    task = connect().post(api("tasks", task_id, verb), {}).body
+def _apply(verb: str, task_id: str, body: dict[str, str] | None = None) -> None:
+    task = connect().post(api("tasks", task_id, verb), body or {}).body
     if current().as_json:
         emit_json(task)
     else:
