@@ -172,6 +172,17 @@ def mark(
     )
 
 
+def mark_own(tx: Transaction, reader: str, event_id: int, priority: Priority) -> None:
+    """Note that the reader sent this event itself: it is born read."""
+    mark(tx, reader, event_id, priority)
+    tx.execute(
+        "UPDATE marks SET read_at = ? WHERE reader = ? AND event_id = ?",
+        now_us(),
+        reader,
+        event_id,
+    )
+
+
 def unread_count(tx: Transaction | Database, reader: str, *, up_to: int) -> int:
     """Count the reader's unread events, stopping at `up_to`."""
     sql = (

@@ -44,6 +44,9 @@ class Message:
     context: dict[str, Any] = field(default_factory=dict)
     request_id: str | None = None
     kind: str = "message"
+    stream: Stream = Stream.TASK_INPUT
+    subject: str | None = None
+    payload: dict[str, Any] = field(default_factory=dict)
     cause_id: int | None = None
     hop: int = 0
     key: str | None = None
@@ -99,6 +102,9 @@ def post(tx: Transaction, agent_id: str, message: Message) -> Posted:
         raise TooManyWaiting(f"The inbox of agent {agent_id}", UNREAD_LIMIT)
     request_id = message.request_id or str(uuid.uuid4())
     event_id = _append_input(tx, agent_id, message, request_id)
+    if message.source == f"agent/{agent_id}":
+        events.mark_own(tx, agent_id, event_id, message.priority)
+        return Posted(event_id=event_id, turn_id=None, request_id=request_id)
     turn_id = None
     if message.priority.wakes:
         turn_id = _queue_turn(tx, agent_id, message.priority, event_id)
@@ -171,13 +177,17 @@ def _append_input(
     return events.append(
         tx,
         NewEvent(
-            stream=Stream.TASK_INPUT,
+            stream=message.stream,
             scope=f"agent/{agent_id}",
-            subject=request_id,
+            subject=message.subject or request_id,
             kind=message.kind,
             priority=message.priority,
             body=message.text,
-            payload={"request_id": request_id, "context": message.context},
+            payload={
+                **message.payload,
+                "request_id": request_id,
+                "context": message.context,
+            },
             source=message.source,
             cause_id=message.cause_id,
             hop=message.hop,
@@ -442,6 +452,31 @@ def _is_cancelled(tx: Transaction, turn: Turn) -> bool:
         return False
     cancel(tx, turn, row["stop_reason"])
     return True
+
+
+def compact(tx: Transaction, agent_id: str, reason: str | None) -> int:
+    """Begin a new generation with an empty conversation; return its number.
+
+    The entries of the old one stay, readable under their generation. A turn that runs
+    ends in the generation in which it began.
+    """
+    agent = agents.require_active(tx, agent_id)
+    generation = int(agent["generation"]) + 1
+    tx.execute("UPDATE agents SET generation = ? WHERE id = ?", generation, agent_id)
+    entries.append(
+        tx,
+        agent_id,
+        generation,
+        None,
+        NewEntry(
+            type="context_compaction",
+            role=None,
+            content=[{"type": "text", "text": reason or "asked for"}],
+            data={"reason": reason},
+        ),
+    )
+    agents.refresh(tx, agent_id)
+    return generation
 
 
 def stop_current(tx: Transaction, agent_id: str) -> None:

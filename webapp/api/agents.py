@@ -135,6 +135,18 @@ def interrupt(agent_id: str) -> Row:
     return {"ok": True}
 
 
+@api.post("/agents/<agent_id>/compact")
+@api.input(schemas.StopIn, arg_name="body")
+@api.output(schemas.CompactOut, status_code=202)
+def compact(agent_id: str, body: schemas.StopIn) -> Any:
+    """Begin a new generation: an empty conversation; the old one stays readable."""
+    with broker().database.write() as tx:
+        generation = turns.compact(tx, agent_id, body.reason)
+    location = url_for("api.read_history", agent_id=agent_id)
+    shown = {"status": "compacted", "agent_id": agent_id, "generation": generation}
+    return shown, 202, {"Location": location}
+
+
 @api.get("/agents/<agent_id>/history")
 @api.input(schemas.HistoryQuery, location="query", arg_name="query")
 @api.output(schemas.EntryPage)

@@ -6,10 +6,11 @@ from typing import Any
 
 from flask import Response, request
 
-from broker import events
+from broker import events, turns
 from broker.database import Row
 from broker.events import EventFilter, NewEvent
 from broker.states import Priority, Stream
+from broker.turns import Message
 from webapp.api import schemas
 from webapp.api.paging import number, page
 from webapp.api.routes import api
@@ -41,24 +42,43 @@ def list_events(query: schemas.EventQuery) -> Row:
 @api.input(schemas.EventIn, arg_name="body")
 @api.output(schemas.EventOut, status_code=201)
 def push_event(body: schemas.EventIn) -> Any:
-    """Push an event; one scoped to an agent becomes unread there."""
+    """Push an event; one scoped to an agent becomes its input, and may wake it."""
     with broker().database.write() as tx:
-        id = events.append(
-            tx,
-            NewEvent(
-                stream=Stream(body.stream),
-                scope=body.scope,
-                kind=body.kind,
-                body=body.body,
-                subject=body.subject,
-                priority=Priority(body.priority),
-                payload=body.payload,
-                source=body.source,
-                cause_id=body.cause_id,
-                key=effect_key(),
-            ),
-        )[0]
+        agent_id = body.scope.removeprefix("agent/")
+        if agent_id != body.scope:
+            id = turns.post(tx, agent_id, _as_message(body)).event_id
+        else:
+            id = events.append(tx, _as_event(body))[0]
     return events.find(broker().database, id), 201
+
+
+def _as_message(body: schemas.EventIn) -> Message:
+    return Message(
+        text=body.body,
+        kind=body.kind,
+        stream=Stream(body.stream),
+        subject=body.subject,
+        priority=Priority(body.priority),
+        payload=body.payload,
+        source=body.source,
+        cause_id=body.cause_id,
+        key=effect_key(),
+    )
+
+
+def _as_event(body: schemas.EventIn) -> NewEvent:
+    return NewEvent(
+        stream=Stream(body.stream),
+        scope=body.scope,
+        kind=body.kind,
+        body=body.body,
+        subject=body.subject,
+        priority=Priority(body.priority),
+        payload=body.payload,
+        source=body.source,
+        cause_id=body.cause_id,
+        key=effect_key(),
+    )
 
 
 @api.get("/events/stream")

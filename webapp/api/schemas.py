@@ -314,6 +314,14 @@ class AskOut(BaseModel):
     usage: JSONObject | None = None
 
 
+class CompactOut(BaseModel):
+    """A new generation has begun."""
+
+    status: Literal["compacted"]
+    agent_id: str
+    generation: int
+
+
 class OkOut(BaseModel):
     """It is done."""
 
@@ -356,7 +364,7 @@ class HealthOut(BaseModel):
 
 
 class StopIn(Input):
-    """Why a task is stopped."""
+    """Why."""
 
     reason: Annotated[str, Field(max_length=1000)] | None = None
 
