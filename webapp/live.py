@@ -117,7 +117,7 @@ class Live:
                 yield ": heartbeat\n\n"
                 spoke_at = time.monotonic()
             bell.wait(seen, FALLBACK_SECONDS)
-        yield "event: server_stopping\ndata: {}\n\n"
+        yield f"id: {cursor.after}\nevent: server_stopping\ndata: {{}}\n\n"
 
 
 @dataclass(slots=True)

@@ -95,7 +95,6 @@ def _wait_beside_the_others(settings: Settings) -> None:
 def _tell(settings: Settings, applied: list[str], token: str) -> None:
     from webapp.cli.client import local_url
 
-    # `roost up` says the URL, because honcho gives each of its processes another PORT.
     url = settings.environ.get("ROOST_URL") or local_url(settings)
     link = f"{url}/#token={token}"
     if current().as_json:

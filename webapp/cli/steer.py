@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 
 from webapp.cli.client import api
 from webapp.cli.options import ID, common_options, connect, current
 from webapp.cli.output import coloured, emit_json, safe
+
+ENDINGS: Final = ("completed", "failed", "cancelled")
 
 
 @click.command(epilog="Example: roost cancel turn-12")
@@ -47,5 +51,11 @@ def _apply(verb: str, task_id: str, body: dict[str, str] | None = None) -> None:
     if current().as_json:
         emit_json(task)
     else:
-        id_, status = task.get("id", task_id), task.get("status", "told")
-        click.echo(f"{safe(id_)} is {coloured(safe(status))}.")
+        status = safe(str(task["status"]))
+        click.echo(f"{safe(task['id'])} is {coloured(status)}{_more(verb, status)}")
+
+
+def _more(verb: str, status: str) -> str:
+    """Say what is still to come: what runs cannot be stopped in the same instant."""
+    is_pending = verb != "retry" and status not in ENDINGS
+    return "; it will be cancelled." if is_pending else "."

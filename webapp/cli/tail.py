@@ -54,7 +54,8 @@ def _past(
     """Return events, oldest first."""
     path = api("events")
     if after is not None:
-        return client.items(path, count or MOST, scope=scope, after=after)
+        most = MOST if count is None else count
+        return client.items(path, most, scope=scope, after=after)
     newest = LAST if count is None else count
     return client.items(path, newest, scope=scope, order="desc")[::-1]
 
@@ -65,11 +66,11 @@ def _past_and_coming(
     """Yield the last events and go on from there, though none of them be shown."""
     wanted = LAST if count is None else count
     known = _past(client, scope, None, max(wanted, 1))
-    last_id = str(known[-1]["id"]) if known else None
+    last_id = str(known[-1]["id"]) if known else "0"
     return chain(known if wanted else [], _coming(client, scope, last_id))
 
 
-def _coming(client: Client, scope: str | None, after: str | None) -> Iterator[Event]:
+def _coming(client: Client, scope: str | None, after: str) -> Iterator[Event]:
     from webapp.cli.follow import Pauses, follow
 
     return follow(client, scope=scope, after=after, pauses=Pauses())

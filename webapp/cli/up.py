@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from broker.settings import Settings
 
 PROCESS_LINE: Final = re.compile(r"^([A-Za-z0-9_-]+):\s*\S", re.MULTILINE)
-PORT_STEP: Final = 100  # honcho gives the n-th line of a Procfile PORT + 100 n
 STOPS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WATCHED: Final = (*STOPS, signal.SIGCHLD)
 # What honcho ends with when it was told to: by its own count, or before it could count.
@@ -47,22 +46,14 @@ class Plan:
     procfile: Path
     counts: Mapping[str, int]  # processes of each line, in the file's order
     environ: Mapping[str, str]
-    port: int
-
-    @property
-    def base_port(self) -> int:
-        """The port honcho has to count from, for `web` to get the one that was set."""
-        names = [*self.counts]
-        return self.port - PORT_STEP * (names.index("web") if "web" in names else 0)
 
     @property
     def arguments(self) -> list[str]:
         """Honcho's command line; .env is read by us, so that the process's own wins."""
         concurrency = ",".join(f"{name}={count}" for name, count in self.counts.items())
         honcho = Path(sys.executable).with_name("honcho")
-        options = ["-e", "/dev/null", "-f", str(self.procfile)]
-        tail = [f"--port={self.base_port}", "-c", concurrency]
-        return [str(honcho), "start", *options, *tail]
+        options = ["-e", "/dev/null", "-f", str(self.procfile), "-c", concurrency]
+        return [str(honcho), "start", *options]
 
 
 @click.command(epilog="Example: roost up -c agents=4,exec=2")
@@ -97,7 +88,6 @@ def _plan(settings: Settings, concurrency: str | None) -> Plan:
         procfile=procfile,
         counts=dict.fromkeys(names, 1) | _counts(concurrency, names),
         environ=_environ(settings, local_url(settings)),
-        port=settings.port,
     )
 
 
@@ -127,6 +117,8 @@ def _counts(concurrency: str | None, names: list[str]) -> dict[str, int]:
 
 
 def _environ(settings: Settings, url: str) -> dict[str, str]:
+    """Return honcho's environment; `broker.settings` reads it from below honcho, which
+    gives each of its processes another PORT."""
     bin_directory = str(Path(sys.executable).parent)
     return {
         # Through a pipe Python would hold its lines back.
@@ -134,6 +126,7 @@ def _environ(settings: Settings, url: str) -> dict[str, str]:
         **settings.environ,
         "PATH": f"{bin_directory}:{settings.environ.get('PATH', '/usr/bin:/bin')}",
         "ROOST_HOME": str(settings.home),
+        "PORT": str(settings.port),
         "ROOST_URL": url,
     }
 
