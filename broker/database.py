@@ -11,6 +11,7 @@ drops every POSIX lock that this process holds on it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -222,6 +223,16 @@ class Database:
             yield
 
 
+def make_private(path: Path) -> None:
+    """Make an SQLite file that only its owner reads, before SQLite makes it.
+
+    Safe because it is new: no connection of this process can hold a lock on it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
 def _hint_nobody(task_type: str, task_id: str) -> None:
     """A store without queues still works: the scheduler hints what nobody hinted."""
 
@@ -241,7 +252,7 @@ class SqliteDialect:
 
     def connect(self) -> PeeweeDatabase:
         """Open (and, the first time, lay out) the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self.path)
         self._database = CySqliteDatabase(
             str(self.path),
             rank_functions=False,

@@ -20,6 +20,7 @@ from huey.api import Huey
 from huey.registry import Message
 from huey.storage import CySqliteStorage, PostgresStorage, RedisStorage
 
+from broker.database import make_private
 from broker.doorbell import FALLBACK_SECONDS, Bell, Bells
 from broker.errors import SettingsError
 from broker.settings import Settings
@@ -170,6 +171,7 @@ def open_queue(name: str, settings: Settings, bells: Bells) -> HintQueue:
     task_name = {TURNS: TAKE_TURN, EXECS: RUN_EXEC}[name]
     url = settings.queue_url
     if url.startswith("sqlite:///"):
+        make_private(settings.queue_path)
         return HintQueue(
             name,
             task_name,

@@ -22,7 +22,9 @@ def main() -> None:
     """Copy the models' source under a migration's head and tail."""
     source = (ROOT / "broker/models.py").read_text()
     body = source.split('"""', 2)[2].lstrip()
-    head = '"""The first schema: a frozen copy of broker/models.py. Never edit it."""\n\n'
+    head = (
+        '"""The first schema: a frozen copy of broker/models.py. Never edit it."""\n\n'
+    )
     (ROOT / "broker/migrations/0001_initial.py").write_text(head + body + TAIL)
 
 
