@@ -73,10 +73,6 @@ class Transaction:
         rows = self.execute(sql, *params)
         return rows[0] if rows else None
 
-    def lock_event_order(self) -> None:
-        """From here to COMMIT no other transaction appends events."""
-        self._database.lock_event_order()
-
     def ring(self, channel: str) -> None:
         """Ring the channel once this is committed."""
         self._channels[channel] = None
@@ -109,13 +105,10 @@ class Dialect(Protocol):
         """Wait for this process's turn to write."""
 
     def begin(self, *, durable: bool) -> None:
-        """Begin a write transaction."""
+        """Begin a write transaction, the only one: event ids are in commit order."""
 
     def translate(self, sql: str) -> str:
         """Turn `?` placeholders into the driver's."""
-
-    def lock_event_order(self) -> None:
-        """Make event ids commit in order."""
 
     def truncate_log(self) -> None:
         """Empty the write-ahead log, where that is ours to do."""
@@ -193,10 +186,6 @@ class Database:
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
-    def lock_event_order(self) -> None:
-        """See Transaction.lock_event_order."""
-        self._dialect.lock_event_order()
-
     def truncate_log(self) -> None:
         """Fold the whole write-ahead log in and empty it; readers may make it wait."""
         with self._dialect.session(), self._dialect.gate():
@@ -265,7 +254,12 @@ class SqliteDialect:
                 ("foreign_keys", 1),
                 ("wal_autocheckpoint", AUTOCHECKPOINT_PAGES),
             ],
+            lock_type="immediate",
         )
+        # Behind the gate: turning a new file to WAL needs it alone, and SQLite's busy
+        # handler does not wait for two that turn it at once.
+        with self.gate():
+            self._database.connect(reuse_if_open=True)
         return cast(PeeweeDatabase, self._database)
 
     def session(self) -> AbstractContextManager[object]:
@@ -295,9 +289,6 @@ class SqliteDialect:
     def translate(self, sql: str) -> str:
         """SQLite speaks `?` itself."""
         return sql
-
-    def lock_event_order(self) -> None:
-        """SQLite has one writer: ids are in commit order as it is."""
 
     def truncate_log(self) -> None:
         """TRUNCATE: the file ends at its last page, and the log is empty."""

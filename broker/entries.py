@@ -123,6 +123,17 @@ def _from_a_message_on(past: list[Row]) -> list[Row]:
     return past[next(starts, len(past)) :]
 
 
+def find_prompt(database: Database, agent_id: str, generation: int) -> str | None:
+    """Return the frozen system prompt of a generation, if it has one yet."""
+    row = database.read_one(
+        "SELECT content FROM entries WHERE agent_id = ? AND generation = ?"
+        " AND type = 'system_prompt' ORDER BY id LIMIT 1",
+        agent_id,
+        generation,
+    )
+    return None if row is None else str(json.load(row["content"])[0]["text"])
+
+
 def list_after(
     database: Database,
     agent_id: str,

@@ -34,7 +34,7 @@ class Broker:
         """Hint a task to our workers; other types are claimed over HTTP."""
         if task_type == "turn":
             self.turns.hint(task_id)
-        elif task_type == "exec":
+        elif task_type in ("exec", "prompt"):
             self.execs.hint(task_id)
 
     def close(self) -> None:

@@ -23,8 +23,8 @@ from broker.doorbell import Bell
 
 POOL_CONNECTIONS: Final = 16
 POOL_WAIT_SECONDS: Final = 10
-# Any constant does; it names the advisory lock under which events are appended.
-EVENT_ORDER_LOCK: Final = 0x52_4F_4F_53
+# Any constant does; it names the advisory lock under which everything is written.
+WRITE_LOCK: Final = 0x52_4F_4F_53
 
 
 class PostgresDialect:
@@ -61,20 +61,20 @@ class PostgresDialect:
         return nullcontext()
 
     def begin(self, *, durable: bool) -> None:
-        """BEGIN; deltas do not wait for the disk."""
+        """BEGIN, one writer at a time; deltas do not wait for the disk.
+
+        Sequences hand out ids before COMMIT: the lock makes the two orders the same. It
+        comes first, because taken after a row lock it deadlocks with whoever takes that
+        row while holding it (a post and the end of a turn do).
+        """
         self._database.begin()
+        self._database.execute_sql("SELECT pg_advisory_xact_lock(%s)", (WRITE_LOCK,))
         if not durable:
             self._database.execute_sql("SET LOCAL synchronous_commit TO off")
 
     def translate(self, sql: str) -> str:
         """psycopg wants `%s`."""
         return _translate(sql)
-
-    def lock_event_order(self) -> None:
-        """Sequences hand out ids before COMMIT; this makes the two orders the same."""
-        self._database.execute_sql(
-            "SELECT pg_advisory_xact_lock(%s)", (EVENT_ORDER_LOCK,)
-        )
 
     def truncate_log(self) -> None:
         """PostgreSQL does this by itself."""

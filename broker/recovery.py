@@ -76,7 +76,10 @@ def _end_stopped(tx: Transaction, row: dict[str, Any], now: int) -> None:
 def wake_due(tx: Transaction) -> list[str]:
     """Queue every parked turn whose deadline has come; return their ids."""
     rows = tx.execute(
-        "SELECT DISTINCT task_id FROM waits WHERE deadline_at <= ?", now_us()
+        "SELECT DISTINCT waits.task_id FROM waits JOIN tasks"
+        " ON tasks.id = waits.task_id AND tasks.status = 'waiting'"
+        " WHERE waits.deadline_at <= ?",
+        now_us(),
     )
     return [row["task_id"] for row in rows if tasks.wake(tx, row["task_id"])]
 
@@ -114,8 +117,9 @@ def offer_again(tx: Transaction, task_type: str, *, queue_is_empty: bool) -> lis
 def next_due_at(database: Database) -> int | None:
     """Return the next instant at which a wait or a back-off ends, if any does."""
     row = database.read_one(
-        "SELECT MIN(due) AS due FROM (SELECT MIN(deadline_at) AS due FROM waits"
-        " WHERE deadline_at IS NOT NULL UNION ALL SELECT MIN(not_before_at) AS due"
+        "SELECT MIN(due) AS due FROM (SELECT MIN(waits.deadline_at) AS due FROM waits"
+        " JOIN tasks ON tasks.id = waits.task_id AND tasks.status = 'waiting'"
+        " UNION ALL SELECT MIN(not_before_at) AS due"
         " FROM tasks WHERE status = 'queued' AND not_before_at IS NOT NULL) AS dues"
     )
     return None if row is None or row["due"] is None else int(row["due"])

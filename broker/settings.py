@@ -92,7 +92,7 @@ def _process_environment() -> dict[str, str]:
     """
     given = dict(os.environ)
     if "HONCHO_PROCESS_NAME" in given:
-        del given["PORT"]
+        given.pop("PORT", None)
         given |= environment_of(parent_of(os.getppid()))
     return given
 

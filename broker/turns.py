@@ -454,6 +454,11 @@ def _is_cancelled(tx: Transaction, turn: Turn) -> bool:
     return True
 
 
+def forget_wait(tx: Transaction, turn_id: str, step: int) -> None:
+    """Forget what a step waited for: it is over."""
+    tx.execute("DELETE FROM waits WHERE task_id = ? AND step = ?", turn_id, step)
+
+
 def compact(tx: Transaction, agent_id: str, reason: str | None) -> int:
     """Begin a new generation with an empty conversation; return its number.
 

@@ -27,6 +27,8 @@ from workers.process import WorkerProcess, start_process
 log = structlog.get_logger(__name__)
 
 ROLE: Final = "scheduler"
+# Which queue takes tasks of which type.
+OFFERED: Final = ((TURNS, "turn"), (EXECS, "exec"), (EXECS, "prompt"))
 LEAD_SECONDS: Final = 5.0
 TICK_SECONDS: Final = 1.0
 CHECKPOINT_EVERY_TICKS: Final = 5
@@ -81,7 +83,7 @@ class Scheduler:
             lost = recovery.expire(tx)
             recovery.wake_due(tx)
         self._sweep(lost)
-        for queue, task_type in ((TURNS, "turn"), (EXECS, "exec")):
+        for queue, task_type in OFFERED:
             self._offer(getattr(self._broker, queue), task_type)
         if self._ticks % CHECKPOINT_EVERY_TICKS == 0:
             self._broker.database.checkpoint()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -17,7 +18,7 @@ from agents.control import Abandoned, Cancelled, HandedOver, Parked, Stop
 from agents.loop import Thinker, Thought, TooManyRounds, think
 from agents.messages import close_abandoned_calls
 from agents.models import Model, ModelError, open_model
-from agents.tools import Registry, builtin_tools
+from agents.tools import Registry, Tool, builtin_tools
 from agents.transcript import to_messages
 from broker import Broker, json, tasks, turns
 from broker.errors import LeaseLost
@@ -26,17 +27,10 @@ from broker.turns import Park, Reply, Turn
 from workers.batcher import Batcher
 from workers.journal import TurnJournal
 from workers.keeper import Keeper
+from workers.prompt import PromptFailed, PromptMaker
 from workers.runtime import TurnRuntime
 
 log = structlog.get_logger(__name__)
-
-BASE_SYSTEM = (
-    "You are an agent that lives in Roost. You take turns: each message wakes you, you "
-    "answer it, and you sleep again. To compute or to act, write TypeScript and run "
-    "it with the exec tool: it runs with Bun in a sandbox without network, sets "
-    "globalThis.result, and may import from core/… and tools/…. Tell people what you "
-    "found, not what you plan."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +68,9 @@ class TurnTaker:
     keeper: Keeper
     batcher: Batcher
     default_model: str | None
+    home: Path | None = None
     find_model: Callable[[str | None], Model] = open_model
+    tools: tuple[Tool, ...] = field(default_factory=builtin_tools)
 
     def take(self, hinted_id: str) -> None:
         """Handle a hint: claim a turn of that agent and take it, or drop the hint."""
@@ -106,7 +102,7 @@ class TurnTaker:
             self._write(lambda tx: turns.cancel(tx, turn, reason))
         except ModelError as error:
             self._fail(turn, error.as_json(), is_retriable=error.is_retriable)
-        except TooManyRounds as error:
+        except (TooManyRounds, PromptFailed) as error:
             self._fail(turn, error.as_json(), is_retriable=False)
         except LeaseLost:
             raise
@@ -118,13 +114,15 @@ class TurnTaker:
 
     def _think(self, turn: Turn, stop: Stop) -> Thought:
         past, own = _conversation(turn)
+        tools = Registry(self.tools).only(json.load(turn.agent["tools"]))
+        prompts = PromptMaker(broker=self.broker, home=self.home)
         thinker = Thinker(
             model=self.find_model(turn.agent["model"] or self.default_model),
-            tools=Registry(builtin_tools()).only(json.load(turn.agent["tools"])),
+            tools=tools,
             journal=TurnJournal(self.broker, turn, self.batcher),
             runtime=TurnRuntime(self.broker, turn),
             stop=stop,
-            system=_system_text(turn.agent["system"]),
+            system=prompts.prompt_for(turn, tools),
             agent_id=turn.agent["id"],
             turn_id=turn.id,
         )
@@ -163,10 +161,6 @@ def _conversation(turn: Turn) -> tuple[list[Any], list[Any]]:
     past = [entry for entry in turn.history if entry["turn_id"] != turn.id]
     own = [entry for entry in turn.history if entry["turn_id"] == turn.id]
     return close_abandoned_calls(to_messages(past)), to_messages(own)
-
-
-def _system_text(own: str) -> str:
-    return f"{BASE_SYSTEM}\n\n{own}" if own else BASE_SYSTEM
 
 
 def _as_failure(error: Exception) -> dict[str, Any]:

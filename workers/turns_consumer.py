@@ -17,5 +17,6 @@ taker = TurnTaker(
     keeper=process.keeper(huey),
     batcher=process.batcher,
     default_model=process.settings.model,
+    home=process.settings.home,
 )
 huey.bind(taker.take)

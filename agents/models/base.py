@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
 from agents.control import Interrupt
@@ -17,6 +17,10 @@ class ToolSpec:
     name: str
     description: str
     parameters: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the tool as the history keeps it."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -202,7 +202,8 @@ class Client:
         said = problem if isinstance(problem, dict) else {}
         sentence = said.get("detail") or said.get("title")
         lines = [sentence or f"{self.target.url} answered {_status(answer)}."]
-        lines += [f"  {_field_error(error)}" for error in said.get("errors") or ()]
+        fields = [_field_error(error) for error in said.get("errors") or ()]
+        lines += [f"  {field}" for field in fields if field not in lines[0]]
         if answer.status_code == 401:
             lines.append(self._about_the_token())
         return Refused(

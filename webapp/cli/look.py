@@ -32,6 +32,8 @@ TASK_COLUMNS: Final = (
     "finished_at",
     "error",
 )
+FIRST: Final = ("id", "name", "type", "status", "state", "agent_id", "parent_id")
+LAST: Final = ("payload", "steps", "updates", "result", "error", "waiting_for")
 NOT_FOUND: Final = 404
 ALL: Final = 1_000_000  # of a task's updates
 
@@ -94,7 +96,18 @@ def show(id_: str) -> None:
             f"There is no task and no agent {id_!r}. "
             "`roost tasks` and `roost agents` list them."
         )
-    (emit_json if current().as_json else emit_fields)(found)
+    if current().as_json:
+        emit_json(found)
+    else:
+        emit_fields(_in_order(found))
+
+
+def _in_order(found: dict[str, Any]) -> dict[str, Any]:
+    """Put first what says what it is, and last what can be long."""
+    first = [name for name in FIRST if name in found]
+    last = [name for name in LAST if name in found]
+    rest = [name for name in found if name not in (*FIRST, *LAST)]
+    return {name: found[name] for name in (*first, *rest, *last)}
 
 
 def _find_task(client: Client, id_: str) -> dict[str, Any] | None:

@@ -57,5 +57,5 @@ def _apply(verb: str, task_id: str, body: dict[str, str] | None = None) -> None:
 
 def _more(verb: str, status: str) -> str:
     """Say what is still to come: what runs cannot be stopped in the same instant."""
-    is_pending = verb != "retry" and status not in ENDINGS
+    is_pending = verb in ("cancel", "kill") and status not in ENDINGS
     return "; it will be cancelled." if is_pending else "."

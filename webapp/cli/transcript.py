@@ -47,7 +47,7 @@ class Transcript:
 
     def show(self, event: Event) -> None:
         """Write one event."""
-        if self._talk_only and event["kind"] not in TALK and not _error(event):
+        if self._talk_only and not _is_talk(event):
             return
         self._views.get(event["kind"], self._other)(event)
 
@@ -62,8 +62,13 @@ class Transcript:
         self._streamed = False
 
     def _message_update(self, event: Event) -> None:
-        self._streamed = True
-        self._speak(event, _payload(event).get("text") or "")
+        payload = _payload(event)
+        text, part = payload.get("text") or "", payload.get("kind") or "text"
+        if part == "text":
+            self._streamed = True
+            self._speak(event, text)
+        elif part == "reasoning" and not self._talk_only:
+            self._speak(event, text, part)
 
     def _message_end(self, event: Event) -> None:
         if not self._streamed and (text := _payload(event).get("text")):
@@ -89,32 +94,40 @@ class Transcript:
 
     def _other(self, event: Event) -> None:
         said = event.get("body") or turn_of(event) or event.get("subject")
-        text = " ".join(str(part) for part in (said, _error(event)) if part)
+        parts = (said, _payload(event).get("status"), _error(event))
+        text = " ".join(str(part) for part in parts if part)
         colour = "red" if _error(event) else "bright_black"
         self._line(event, "yellow" if event["kind"] == "message" else colour, text)
 
-    def _speak(self, event: Event, text: str) -> None:
-        speaker = f"{event.get('scope')} {turn_of(event)}"
+    def _speak(self, event: Event, text: str, what: str = "message") -> None:
+        speaker = f"{event.get('scope')} {turn_of(event)} {what}"
         if self._speaker != speaker:
             self.close()
-            click.echo(self._head(event), nl=False)
+            click.echo(self._head(event, what), nl=False)
         self._speaker = speaker
         click.echo(safe(text), nl=False)
 
     def _line(self, event: Event, colour: str, text: str) -> None:
         self.close()
-        click.echo(self._head(event) + click.style(safe(text), fg=colour))
+        click.echo(
+            self._head(event, event["kind"]) + click.style(safe(text), fg=colour)
+        )
 
-    def _head(self, event: Event) -> str:
+    def _head(self, event: Event, what: str) -> str:
         if self._talk_only:
             return ""
-        kind = event["kind"].removesuffix("_update")
         who = str(event.get("scope") or NO_SCOPE).removeprefix("agent/")
         time = click.style(_clock(event.get("created_at")), dim=True)
-        return f"{time} {click.style(safe(who), bold=True)} {safe(kind)} "
+        return f"{time} {click.style(safe(who), bold=True)} {safe(what)} "
 
 
 NO_SCOPE: Final = "global"
+
+
+def _is_talk(event: Event) -> bool:
+    # Why a turn failed is said once, at its end.
+    ended_badly = event["kind"] == "turn_end" and _error(event) is not None
+    return event["kind"] in TALK or ended_badly
 
 
 def _payload(event: Event) -> dict[str, Any]:

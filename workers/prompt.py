@@ -1,0 +1,146 @@
+"""The system prompt of a generation: made once, frozen, the same bytes at every call.
+
+`PROMPT.ts` of the home runs as a task of its own on the exec queue (so it runs caged,
+and no `agents` process needs Bun); what it prints is the prompt. The turn parks meanwhile.
+`MEMORY.md` and the agent's own system text follow it. The result is an entry of the
+history, and stays until the next generation, so that providers' caches stay warm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from agents.control import Abandoned, Parked
+from agents.prompt import compose
+from agents.tools import Registry
+from broker import Broker, entries, json, leases, tasks, turns, updates
+from broker.database import Row, Transaction
+from broker.entries import NewEntry
+from broker.errors import LeaseLost
+from broker.states import Priority
+from broker.tasks import NewTask
+from broker.times import SECOND_US, now_us
+from broker.turns import Turn
+
+PROMPT_SECONDS: Final = 30.0
+# The step number under which a turn waits for its prompt: before every real step.
+PROMPT_STEP: Final = 0
+
+
+class PromptFailed(Exception):
+    """PROMPT.ts gave no prompt."""
+
+    def __init__(self, task_id: str, why: str) -> None:
+        super().__init__(
+            f"PROMPT.ts gave no prompt ({task_id}): {why} "
+            "Mend the file in ROOST_HOME, then retry the turn."
+        )
+        self.task_id = task_id
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the error as a task carries it."""
+        return {"type": "prompt_failed", "message": str(self), "task_id": self.task_id}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptMaker:
+    """Finds or makes the frozen prompt of a turn's generation."""
+
+    broker: Broker
+    home: Path | None
+
+    def prompt_for(self, turn: Turn, tools: Registry) -> str:
+        """Return the prompt; park the turn while PROMPT.ts runs."""
+        frozen = entries.find_prompt(
+            self.broker.database, turn.agent["id"], turn.agent["generation"]
+        )
+        if frozen is not None:
+            return frozen
+        text = compose(self._printed(turn), self._memory(), turn.agent["system"])
+        self._freeze(turn, text, tools)
+        return text
+
+    def _printed(self, turn: Turn) -> str | None:
+        """What PROMPT.ts prints, or None where there is no PROMPT.ts."""
+        code = self._read("PROMPT.ts")
+        if code is None or not code.strip():
+            return None
+        with _unless_lost(), self.broker.database.write() as tx:
+            leases.guard(tx, turn.id, turn.epoch)
+            task = _prompt_task(tx, turn, code)
+        if task["finished_at"] is None:
+            raise Parked(
+                step=PROMPT_STEP,
+                target_ids=(task["id"],),
+                deadline_at=now_us() + int(2 * PROMPT_SECONDS * SECOND_US),
+                why={"kind": "prompt", "task_ids": [task["id"]]},
+            )
+        return self._output(task)
+
+    def _output(self, task: Row) -> str:
+        if task["status"] != "completed":
+            raise PromptFailed(task["id"], json.load(task["error"])["message"])
+        printed = updates.list_after(
+            self.broker.database, task["id"], kind="stdout", limit=1000
+        )
+        text = "".join(update["payload"]["text"] for update in printed).strip()
+        if not text:
+            raise PromptFailed(task["id"], "it printed nothing.")
+        return text
+
+    def _memory(self) -> str:
+        return self._read("MEMORY.md") or ""
+
+    def _read(self, name: str) -> str | None:
+        path = self.home / name if self.home else None
+        return path.read_text(errors="replace") if path and path.is_file() else None
+
+    def _freeze(self, turn: Turn, text: str, tools: Registry) -> None:
+        agent = turn.agent
+        shown = [{"type": "json", "json": spec.as_json()} for spec in tools.specs()]
+        with _unless_lost(), self.broker.database.write() as tx:
+            leases.guard(tx, turn.id, turn.epoch)
+            turns.forget_wait(tx, turn.id, PROMPT_STEP)
+            entries.append(
+                tx,
+                agent["id"],
+                agent["generation"],
+                None,
+                NewEntry(type="tools_config", role=None, content=shown),
+                NewEntry(
+                    type="system_prompt",
+                    role="system",
+                    content=[{"type": "text", "text": text}],
+                ),
+            )
+
+
+def _prompt_task(tx: Transaction, turn: Turn, code: str) -> Row:
+    """Queue PROMPT.ts for this attempt of this generation, or find it queued."""
+    agent = turn.agent
+    row, _ = tasks.create(
+        tx,
+        NewTask(
+            type="prompt",
+            payload={"code": code, "timeout_seconds": PROMPT_SECONDS},
+            agent_id=agent["id"],
+            parent_id=turn.id,
+            priority=Priority.WAKE,
+            cause_id=turn.cause_id,
+            key=f"prompt/{agent['id']}/{agent['generation']}/{turn.id}/{turn.attempts}",
+        ),
+    )
+    return row
+
+
+class _unless_lost:
+    """Turns a refused write into the end of the turn."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, LeaseLost):
+            raise Abandoned from error
