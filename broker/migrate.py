@@ -57,7 +57,7 @@ def migrate(
     """Apply what is pending; return the names. Safe to call from many processes."""
     if schema_state(database, directory).is_current:
         return []
-    with database.dialect.session(), database.dialect.gate():
+    with database.dialect.session(), database.dialect.alone():
         state = schema_state(database, directory)
         if state.is_current:
             return []

@@ -25,6 +25,8 @@ POOL_CONNECTIONS: Final = 16
 POOL_WAIT_SECONDS: Final = 10
 # Any constant does; it names the advisory lock under which everything is written.
 WRITE_LOCK: Final = 0x52_4F_4F_53
+# And the one under which one process at a time migrates.
+MIGRATION_LOCK: Final = 0x52_4F_4F_54
 
 
 class PostgresDialect:
@@ -59,6 +61,17 @@ class PostgresDialect:
     def gate(self) -> AbstractContextManager[object]:
         """PostgreSQL schedules its writers itself."""
         return nullcontext()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """An advisory lock of the session, which ends with it at the latest."""
+        self._database.execute_sql("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+        try:
+            yield
+        finally:
+            self._database.execute_sql(
+                "SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,)
+            )
 
     def begin(self, *, durable: bool) -> None:
         """BEGIN, one writer at a time; deltas do not wait for the disk.

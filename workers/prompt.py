@@ -1,9 +1,10 @@
 """The system prompt of a generation: made once, frozen, the same bytes at every call.
 
 `PROMPT.ts` of the home runs as a task of its own on the exec queue (so it runs caged,
-and no `agents` process needs Bun); what it prints is the prompt. The turn parks meanwhile.
-`MEMORY.md` and the agent's own system text follow it. The result is an entry of the
-history, and stays until the next generation, so that providers' caches stay warm.
+and no `agents` process needs Bun); what it prints is the prompt. The turn parks
+meanwhile. `MEMORY.md` and the agent's own system text follow it. The result is an entry
+of the history, and stays until the next generation, so that providers' caches stay
+warm.
 """
 
 from __future__ import annotations
@@ -82,13 +83,20 @@ class PromptMaker:
     def _output(self, task: Row) -> str:
         if task["status"] != "completed":
             raise PromptFailed(task["id"], json.load(task["error"])["message"])
-        printed = updates.list_after(
-            self.broker.database, task["id"], kind="stdout", limit=1000
-        )
-        text = "".join(update["payload"]["text"] for update in printed).strip()
+        text = self._stdout(task["id"]).strip()
         if not text:
             raise PromptFailed(task["id"], "it printed nothing.")
         return text
+
+    def _stdout(self, task_id: str) -> str:
+        """What its last run printed: one whose worker died may have printed, too."""
+        printed: list[str] = []
+        for update in updates.list_after(self.broker.database, task_id, limit=1000):
+            if update["kind"] == "started":
+                printed.clear()
+            elif update["kind"] == "stdout":
+                printed.append(update["payload"]["text"])
+        return "".join(printed)
 
     def _memory(self) -> str:
         return self._read("MEMORY.md") or ""
