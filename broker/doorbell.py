@@ -101,6 +101,8 @@ class UnixBells:
 
     def close(self) -> None:
         """Close every bell, the sending socket and the directory."""
+        if self._sender.fileno() < 0:
+            return
         for bell in self._bells:
             bell.close()
         self._sender.close()
@@ -163,12 +165,11 @@ class UnixBell:
                         return self._leave(rang=True)
                     continue
                 self._led = True
+            rang = False
             try:
                 rang = bool(self._poll.poll(remaining * 1000))
             finally:
-                self._stop_leading()
-            if rang:
-                self._heard()
+                self._stop_leading(rang=rang)
 
     def _leave(self, *, rang: bool) -> bool:
         # A wake-up meant to name a new leader may have reached a thread that leaves.
@@ -181,21 +182,24 @@ class UnixBell:
         self._changed.wait(remaining)
         return self._nudges > nudges
 
-    def _stop_leading(self) -> None:
+    def _stop_leading(self, *, rang: bool) -> None:
+        # In one go: a thread that took the lead between the end of the poll and the new
+        # generation would poll for a ring that has been heard already.
         with self._changed:
+            if rang:
+                self._heard()
             self._led = False
             self._changed.notify()
             if self._closed:
                 self._socket.close()
 
     def _heard(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
+        with contextlib.suppress(OSError):
             while self._socket.recv(1):
                 pass
-        with self._changed:
-            self._generation += 1
-            if self._wake_all:
-                self._changed.notify_all()
+        self._generation += 1
+        if self._wake_all:
+            self._changed.notify_all()
 
     def nudge(self) -> None:
         """Wake one thread of this process that waits."""

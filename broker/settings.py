@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ from broker.lifeline import environment_of, parent_of
 
 DEFAULT_PORT: Final = 8080
 TOKEN_BYTES: Final = 32
+STORES: Final = ("sqlite:///", "postgresql://")
+QUEUES: Final = (*STORES, "redis://")
 
 Durability = Literal["power", "process"]
 SandboxMode = Literal["auto", "required", "off"]
@@ -74,8 +77,8 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
         host=values.get("ROOST_HOST") or "127.0.0.1",
         port=_port(values.get("PORT")),
         token=values.get("ROOST_TOKEN") or _read_token(home),
-        database_url=_url(values, "ROOST_DATABASE_URL", home / "roost.db"),
-        queue_url=_url(values, "ROOST_QUEUE_URL", home / "queue.db"),
+        database_url=_url(values, "ROOST_DATABASE_URL", home / "roost.db", STORES),
+        queue_url=_url(values, "ROOST_QUEUE_URL", home / "queue.db", QUEUES),
         durability=_one_of(values, "ROOST_DURABILITY", ("power", "process")),
         sandbox=_one_of(values, "ROOST_SANDBOX", ("auto", "required", "off")),
         model=values.get("ROOST_MODEL") or None,
@@ -104,16 +107,19 @@ def ensure_token(settings: Settings) -> str:
     settings.home.mkdir(parents=True, exist_ok=True)
     path = settings.home / "token"
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return _wait_for_token(settings.home)
+    descriptor, draft = tempfile.mkstemp(dir=settings.home, prefix="token.")
     with os.fdopen(descriptor, "w") as file:
         file.write(token + "\n")
+    try:
+        os.link(draft, path)  # whole or not at all: others may read it at once
+    except FileExistsError:
+        return _get_token(settings.home)
+    finally:
+        Path(draft).unlink()
     return token
 
 
-def _wait_for_token(home: Path) -> str:
+def _get_token(home: Path) -> str:
     token = _read_token(home)
     if token is None:
         raise SettingsError(
@@ -142,14 +148,15 @@ def _home(values: Mapping[str, str]) -> Path:
 def _port(text: str | None) -> int:
     if not text:
         return DEFAULT_PORT
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
         raise SettingsError(f"PORT is {text!r}; it must be a number from 1 to 65535.")
     return int(text)
 
 
-def _url(values: Mapping[str, str], name: str, path: Path) -> str:
+def _url(
+    values: Mapping[str, str], name: str, path: Path, schemes: tuple[str, ...]
+) -> str:
     url = values.get(name) or f"sqlite:///{path}"
-    schemes = ("sqlite:///", "postgresql://", "redis://")
     if not url.startswith(schemes):
         raise SettingsError(f"{name} must begin with one of {', '.join(schemes)}.")
     return url

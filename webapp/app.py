@@ -10,7 +10,8 @@ from flask import Response
 import webapp.api.agents
 import webapp.api.events
 import webapp.api.state
-import webapp.api.tasks  # noqa: F401 (imported for their routes)
+import webapp.api.tasks
+import webapp.api.why  # noqa: F401 (imported for their routes)
 from broker import Broker, __version__
 from broker.settings import Settings, ensure_token
 from webapp import problems

@@ -322,6 +322,15 @@ class CompactOut(BaseModel):
     generation: int
 
 
+class WhyOut(BaseModel):
+    """How something came about."""
+
+    id: str
+    chain: list[JSONObject]
+    tree: JSONObject | None
+    is_cut: bool
+
+
 class OkOut(BaseModel):
     """It is done."""
 

@@ -40,6 +40,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "agents": "webapp.cli.look",
         "tasks": "webapp.cli.look",
         "show": "webapp.cli.look",
+        "why": "webapp.cli.reasons",
     },
     "Steer a task": {
         "cancel": "webapp.cli.steer",
