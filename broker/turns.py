@@ -109,6 +109,8 @@ def post(tx: Transaction, agent_id: str, message: Message) -> Posted:
     if message.priority.wakes:
         turn_id = _queue_turn(tx, agent_id, message.priority, event_id)
         _cut_wait_short(tx, agent_id)
+    if message.priority is Priority.INTERRUPT:
+        _interrupt_running(tx, agent_id)
     events.mark(tx, agent_id, event_id, message.priority, turn_id)
     agents.refresh(tx, agent_id)
     return Posted(event_id=event_id, turn_id=turn_id, request_id=request_id)
@@ -493,15 +495,22 @@ def stop_current(tx: Transaction, agent_id: str) -> None:
 
 def interrupt(tx: Transaction, agent_id: str) -> None:
     """Ask the worker of the agent's turn to cut its model call short."""
-    agent = agents.require_active(tx, agent_id)
-    row = tx.one(
-        "UPDATE tasks SET stop_verb = 'interrupt' WHERE id = ? AND status = 'running'"
-        " AND stop_verb IS NULL RETURNING id",
-        agent["turn_id"],
-    )
-    if row is None:
+    agents.require_active(tx, agent_id)
+    if not _interrupt_running(tx, agent_id):
         raise Conflict(f"Agent {agent_id} takes no turn now; nothing to interrupt.")
-    tx.ring(tasks.STOP_CHANNEL)
+
+
+def _interrupt_running(tx: Transaction, agent_id: str) -> bool:
+    """Tell the worker that takes the agent's turn, if one does."""
+    row = tx.one(
+        "UPDATE tasks SET stop_verb = 'interrupt' WHERE status = 'running'"
+        " AND stop_verb IS NULL"
+        " AND id = (SELECT turn_id FROM agents WHERE id = ?) RETURNING id",
+        agent_id,
+    )
+    if row is not None:
+        tx.ring(tasks.STOP_CHANNEL)
+    return row is not None
 
 
 def park(tx: Transaction, turn: Turn, wait: Park) -> bool:
