@@ -291,6 +291,8 @@ class Receipt(Model):
 
     key = TextField(primary_key=True)
     request_hash = TextField()
+    # The process that answers it: if it dies, nobody has to wait for its answer.
+    owner = TextField()
     status = IntegerField(null=True)
     body = TextField(null=True)
     location = TextField(null=True)
@@ -327,6 +329,8 @@ PARTIAL_INDEXES: tuple[str, ...] = (
     "CREATE INDEX tasks_leased ON tasks (lease_expires_at) WHERE status = 'running'",
     "CREATE INDEX tasks_parent ON tasks (parent_id) WHERE parent_id IS NOT NULL",
     "CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL",
+    # Processes to be swept: of running tasks, and of those killed and not yet swept.
+    "CREATE INDEX tasks_process ON tasks (id) WHERE process IS NOT NULL",
     "CREATE INDEX tasks_agent ON tasks (agent_id, seq) WHERE agent_id IS NOT NULL",
     # An agent's unread inputs, most urgent first.
     "CREATE INDEX marks_unread ON marks (reader, rank, event_id) WHERE read_at IS NULL",

@@ -91,6 +91,16 @@ def is_alive(row: Row) -> bool:
     return start_ticks(int(row["pid"])) == int(row["start_ticks"])
 
 
+def is_dead(owner: str) -> bool:
+    """Whether a process of this machine, known by its name in leases, is gone.
+
+    False for processes of other machines, of which nothing is known here.
+    """
+    place, pid, ticks = owner.rsplit(":", 2)
+    is_here = place.partition("@")[2] == this_host()
+    return is_here and start_ticks(int(pid)) != int(ticks)
+
+
 def list_all(database: Database) -> list[Row]:
     """List every registered process, as the API shows it."""
     rows = database.read("SELECT * FROM processes ORDER BY kind, started_at")

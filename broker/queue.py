@@ -157,11 +157,17 @@ class HintQueue(Huey):  # type: ignore[misc]
         super().__init__(name, results=False, serializer=JSONSerializer(), **options)
         self.drain = threading.Event()
         self._body: Body | None = None
-        self._stub = self.task(name=task_name)(self._run)
+        stub = self.task(name=task_name)(self._run)
+        self._task_name = self._registry.task_to_string(stub.task_class)
 
     def hint(self, task_id: str) -> None:
-        """Say "look at this task" to whoever consumes this queue."""
-        self._stub(task_id)
+        """Say "look at this task" to whoever consumes this queue.
+
+        This is Huey's own message, written without the Task and the Message that
+        calling a stub makes of it first: a sixth of a wake-up's time (bench/wake.py).
+        """
+        fields = {"id": task_id, "name": self._task_name, "args": (task_id,)}
+        self.storage.enqueue(self.serializer.serialize({"message": fields}))
 
     def is_revoked(self, *_args: object, **_options: object) -> bool:
         """Say no without asking the store twice: the task's row says what is off."""

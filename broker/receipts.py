@@ -9,11 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from broker import processes
 from broker.database import Transaction
 from broker.errors import BrokerError, Conflict
 from broker.times import SECOND_US, now_us
 
-# A receipt without an answer this old belongs to a process that died with it.
+# A receipt without an answer this old belongs to a process that died with it, also
+# where nobody can look whether it lives.
 ABANDONED_SECONDS: Final = 120
 
 
@@ -57,22 +59,28 @@ def begin(tx: Transaction, key: str, request_hash: str) -> Answer | None:
     """Return the first answer; None when this is the first request, or takes over."""
     now = now_us()
     row = tx.one(
-        "INSERT INTO receipts (key, request_hash, created_at) VALUES (?, ?, ?)"
-        " ON CONFLICT (key) DO UPDATE SET created_at = excluded.created_at"
+        "INSERT INTO receipts (key, request_hash, owner, created_at)"
+        " VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner,"
+        " created_at = excluded.created_at"
         " WHERE receipts.status IS NULL AND receipts.created_at < ?"
         " AND receipts.request_hash = excluded.request_hash RETURNING key",
         key,
         request_hash,
+        processes.identify("web").owner,
         now,
         now - ABANDONED_SECONDS * SECOND_US,
     )
     return None if row is not None else _first(tx, key, request_hash)
 
 
-def _first(tx: Transaction, key: str, request_hash: str) -> Answer:
+def _first(tx: Transaction, key: str, request_hash: str) -> Answer | None:
     row = tx.execute("SELECT * FROM receipts WHERE key = ?", key)[0]
     if row["request_hash"] != request_hash:
         raise KeyReused(key)
+    if row["status"] is None and processes.is_dead(row["owner"]):
+        forget(tx, key)
+        return begin(tx, key, request_hash)
     if row["status"] is None:
         raise StillRunning(key)
     return Answer(status=row["status"], body=row["body"], location=row["location"])

@@ -115,11 +115,13 @@ def offer_again(tx: Transaction, task_type: str, *, queue_is_empty: bool) -> lis
 
 
 def next_due_at(database: Database) -> int | None:
-    """Return the next instant at which a wait or a back-off ends, if any does."""
+    """Return the next instant at which a wait, a back-off or a lease ends, if any."""
     row = database.read_one(
         "SELECT MIN(due) AS due FROM (SELECT MIN(waits.deadline_at) AS due FROM waits"
         " JOIN tasks ON tasks.id = waits.task_id AND tasks.status = 'waiting'"
         " UNION ALL SELECT MIN(not_before_at) AS due"
-        " FROM tasks WHERE status = 'queued' AND not_before_at IS NOT NULL) AS dues"
+        " FROM tasks WHERE status = 'queued' AND not_before_at IS NOT NULL"
+        " UNION ALL SELECT MIN(lease_expires_at) AS due FROM tasks"
+        " WHERE status = 'running') AS dues"
     )
     return None if row is None or row["due"] is None else int(row["due"])

@@ -207,18 +207,25 @@ def end(
     result: Any = None,
     error: dict[str, Any] | None = None,
     now: int | None = None,
+    keeps_process: bool = False,
 ) -> Row:
-    """Move a task that is not over to a final state; wake whoever waits for it."""
+    """Move a task that is not over to a final state; wake whoever waits for it.
+
+    With `keeps_process` its operating-system process may still run, and stays written
+    down until it has been swept.
+    """
     row = tx.one(
         "UPDATE tasks SET status = ?, result = ?, error = ?, finished_at = ?,"
-        " updated_at = ?, lease_owner = NULL, lease_expires_at = NULL, process = NULL,"
-        " waiting_for = NULL, epoch = epoch + CASE WHEN ? = 'cancelled' THEN 1 ELSE 0"
-        f" END WHERE id = ? AND status IN ({_SOURCES[status]}) RETURNING *",
+        " updated_at = ?, lease_owner = NULL, lease_expires_at = NULL,"
+        " process = CASE WHEN ? = 1 THEN process END, waiting_for = NULL,"
+        " epoch = epoch + CASE WHEN ? = 'cancelled' THEN 1 ELSE 0 END"
+        f" WHERE id = ? AND status IN ({_SOURCES[status]}) RETURNING *",
         status,
         None if status != "completed" else json.dump(result),
         None if error is None else json.dump(error),
         now or now_us(),
         now or now_us(),
+        int(keeps_process),
         status,
         id,
     )
@@ -319,7 +326,10 @@ def _stop(tx: Transaction, id: str, verb: str, reason: str | None) -> Row:
     tx.ring(STOP_CHANNEL)
     if verb == "cancel" and row["status"] == "running":
         return _ask_to_stop(tx, row, reason)
-    return end(tx, id, "cancelled", error=leases.stopped_error(verb, reason))
+    if row["process"]:
+        tx.ring(DUE_CHANNEL)  # its worker may be dead: the scheduler sweeps, too
+    error = leases.stopped_error(verb, reason)
+    return end(tx, id, "cancelled", error=error, keeps_process=True)
 
 
 def _ask_to_stop(tx: Transaction, row: Row, reason: str | None) -> Row:
@@ -401,6 +411,26 @@ def record_process(
     """Note the operating-system process of a running task, for the orphan sweep."""
     leases.guard(tx, id, epoch)
     tx.execute("UPDATE tasks SET process = ? WHERE id = ?", json.dump(process), id)
+
+
+def held_by(database: Database, owner: str) -> list[Row]:
+    """List the tasks that a worker runs, or ran when it died: `{id, process}`."""
+    return database.read("SELECT id, process FROM tasks WHERE lease_owner = ?", owner)
+
+
+def killed_processes(database: Database) -> list[Row]:
+    """List tasks that are over and whose process may still run: `{id, process}`."""
+    return database.read(
+        "SELECT id, process FROM tasks WHERE process IS NOT NULL"
+        " AND finished_at IS NOT NULL"
+    )
+
+
+def forget_process(tx: Transaction, id: str) -> None:
+    """Note that the process of a task that is over has been swept."""
+    tx.execute(
+        "UPDATE tasks SET process = NULL WHERE id = ? AND finished_at IS NOT NULL", id
+    )
 
 
 def claim_many(tx: Transaction, type: str, worker: Worker, limit: int) -> list[Row]:

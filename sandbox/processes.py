@@ -11,6 +11,7 @@ import ctypes
 import os
 import select
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,22 +157,45 @@ def sweep(pid: int, started_at_ticks: int) -> bool:
     """Kill what a worker that died has left: a job's leader, its group, its namespace.
 
     `pid` and `started_at_ticks` are what `Control` told when the job started. Nothing
-    is touched when that pid is now another process. True when something was killed.
+    is touched when that pid is now another process: a pid is not given again while it
+    names a session, so nothing of the job is left then. The leader may be dead (Bun
+    ends with its parent) and its session not. True when something was killed.
     """
+    leader = read_stat(pid)
+    if leader is not None and leader.started_at_ticks != started_at_ticks:
+        return False
+    found = False
+    deadline = time.monotonic() + DEATH_SECONDS
+    # Again until nothing is left: what is being killed may be forking.
+    while (living := _family(pid, started_at_ticks)) and time.monotonic() < deadline:
+        found = True
+        kill_group(pid)
+        for member in reversed(living):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(member, signal.SIGKILL)
+        for member in living:
+            _await_death_of(member, deadline)
+    return found
+
+
+def _family(leader: int, started_at_ticks: int) -> list[int]:
+    """List what lives of a job: its leader, all below it, and the leader's session."""
+    pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+    session = [pid for pid in pids if _session(pid) == leader]
+    stats = {pid: read_stat(pid) for pid in [*tree(leader), *session]}
+    return [
+        pid
+        for pid, stat in stats.items()
+        if stat and stat.state != "Z" and stat.started_at_ticks >= started_at_ticks
+    ]
+
+
+def _await_death_of(pid: int, deadline: float) -> None:
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
-        return False
+        return
     try:
-        stat = read_stat(pid)
-        if stat is None or stat.started_at_ticks != started_at_ticks:
-            return False
-        family = tree(pid)
-        kill_group(pid)
-        for member in reversed(family[1:]):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(member, signal.SIGKILL)
-        wait_for_death(pidfd, DEATH_SECONDS)
-        return stat.state != "Z" or len(family) > 1
+        wait_for_death(pidfd, max(deadline - time.monotonic(), 0.0))
     finally:
         os.close(pidfd)

@@ -8,6 +8,7 @@ the pipes, then say what happened.
 import functools
 import os
 import selectors
+import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -161,7 +162,12 @@ class _Run:
         """Take in what is left in the pipes and say how the job ended."""
         self._drain()
         result, no_result = self._channel.result()
-        error = self._failure or self._failure_of_exit() or no_result
+        error = (
+            self._failure
+            or self._failure_of_kill()
+            or self._failure_of_exit()
+            or no_result
+        )
         return Outcome(
             status=_status(error),
             result=result,
@@ -294,6 +300,13 @@ class _Run:
                 key.data()
         self._stdout.feed(b"", final=True)
         self._stderr.feed(b"", final=True)
+
+    def _failure_of_kill(self) -> Failure | None:
+        """A kill that was over before this thread heard of it: it saw but the exit."""
+        reason = self._control.kill_reason
+        if reason is None or self._exit_code != 128 + signal.SIGKILL:
+            return None
+        return Failure(type="killed", message=reason)
 
     def _failure_of_exit(self) -> Failure | None:
         """A failure by exit code; without a word from the bootstrap nothing ran."""

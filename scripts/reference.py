@@ -198,6 +198,7 @@ def _body_fields(spec: Mapping[str, Any], operation: dict[str, Any]) -> Iterator
 def openapi() -> Mapping[str, Any]:
     """Return the OpenAPI document, built without a running system."""
     import tempfile
+    from contextlib import closing
 
     from broker import open_broker
     from broker.settings import load
@@ -206,8 +207,9 @@ def openapi() -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory() as directory:
         environ = {"ROOST_HOME": directory, "ROOST_TOKEN": "unused"}
         settings = load(environ, cwd=Path(directory))
-        app = create_app(settings, open_broker(settings, migrated=False))
-        with app.test_request_context():
+        broker = open_broker(settings, migrated=False)
+        app = create_app(settings, broker)
+        with closing(broker), app.test_request_context():
             spec: Mapping[str, Any] = app.spec  # type: ignore[assignment]
     return spec
 

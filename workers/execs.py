@@ -8,6 +8,7 @@ could not.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 import structlog
 
-from broker import Broker, events, json, leases, steps, tasks, updates
+from broker import Broker, events, json, leases, processes, steps, tasks, updates
 from broker.database import Row, Transaction
 from broker.doorbell import FALLBACK_SECONDS, Bell
 from broker.errors import LeaseLost
@@ -71,6 +72,9 @@ class OutputLog:
         self._task = task
         self._batcher = batcher
         self._lock = threading.Lock()
+        # Held from the taking of a batch to its commit: what ends the task waits for
+        # the batch that is under way, or it would come too late and be refused.
+        self._writing = threading.Lock()
         self._pending: list[Output] = []
         self._flushed_at = 0.0
 
@@ -84,17 +88,17 @@ class OutputLog:
         """Write what has collected; refused writes are somebody else's by now."""
         self._flushed_at = time.monotonic()
         self._batcher.forget(self)
-        with self._lock:
-            pending, self._pending = _merged(self._pending), []
-        if not pending:
-            return
-        try:
-            with self._database.write(durable=False) as tx:
-                leases.guard(tx, self._task["id"], self._task["epoch"])
-                for output in pending:
-                    self._write(tx, output)
-        except LeaseLost:
-            return
+        with self._writing, contextlib.suppress(LeaseLost):
+            with self._lock:
+                pending, self._pending = _merged(self._pending), []
+            if pending:
+                self._write_all(pending)
+
+    def _write_all(self, pending: list[Output]) -> None:
+        with self._database.write(durable=False) as tx:
+            leases.guard(tx, self._task["id"], self._task["epoch"])
+            for output in pending:
+                self._write(tx, output)
 
     def _write(self, tx: Transaction, output: Output) -> None:
         updates.append(tx, self._task["id"], output.stream, {"text": output.text})
@@ -113,8 +117,13 @@ def _merged(chunks: list[Output]) -> list[Output]:
 
 
 def _tell_turn(tx: Transaction, task: Row, output: Output) -> None:
-    """Show output in the stream of the turn whose step this exec is."""
-    if not task["agent_id"] or not task["parent_id"] or not task["key"]:
+    """Show output in the stream of the turn whose step this exec is.
+
+    A prompt is no step, and its output nobody's message.
+    """
+    if task["type"] != "exec" or not task["agent_id"]:
+        return
+    if not task["parent_id"] or not task["key"]:
         return
     events.emit_turn(
         tx,
@@ -228,7 +237,11 @@ class ExecRunner:
         """Note which process runs the job, so that an orphan can be swept."""
 
         def record(control: Control) -> None:
-            process = {"pid": control.pid, "start_ticks": control.started_at_ticks}
+            process = {
+                "host": processes.this_host(),
+                "pid": control.pid,
+                "start_ticks": control.started_at_ticks,
+            }
             try:
                 with self.broker.database.write() as tx:
                     tasks.record_process(tx, task["id"], task["epoch"], process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any
@@ -127,6 +128,9 @@ class DeltaBuffer:
         self._turn = turn
         self._batcher = batcher
         self._lock = threading.Lock()
+        # Held from the taking of a batch to its commit, so that batches keep their
+        # order and none comes after the end of its message.
+        self._writing = threading.Lock()
         self._pending: list[tuple[int, Delta]] = []
         self._flushed_at = 0.0
 
@@ -137,25 +141,26 @@ class DeltaBuffer:
         self._batcher.schedule(self, self.flush, self._flushed_at)
 
     def take(self) -> list[dict[str, Any]]:
-        """Return what is not written yet, for the caller's own transaction."""
+        """Return what is not written yet, for the caller's own transaction; wait for
+        the batch that is under way."""
         self._batcher.forget(self)
+        with self._writing:
+            return self._take()
+
+    def _take(self) -> list[dict[str, Any]]:
         with self._lock:
             pending, self._pending = self._pending, []
         return _merged(pending)
 
     def flush(self) -> None:
         """Write what has collected; a turn that lost its lease writes nothing more."""
-        payloads = self.take()
         self._flushed_at = time.monotonic()
-        if not payloads:
-            return
-        try:
-            with self._database.write(durable=False) as tx:
-                turns.emit_fenced(
-                    tx, self._turn, [("message_update", each) for each in payloads]
-                )
-        except LeaseLost:
-            return  # the turn's own next write hears of it and abandons the turn
+        # When refused, the turn's own next write hears of it and abandons the turn.
+        with self._writing, contextlib.suppress(LeaseLost):
+            updates = [("message_update", payload) for payload in self._take()]
+            if updates:
+                with self._database.write(durable=False) as tx:
+                    turns.emit_fenced(tx, self._turn, updates)
 
 
 class _fenced:

@@ -69,15 +69,24 @@ class Keeper:
     @contextmanager
     def holding(self, task_id: str, epoch: int, holder: Holder) -> Iterator[None]:
         """Keep this lease while the block runs."""
+        mine = _Held(epoch, holder)
         with self._lock:
-            self._held[task_id] = _Held(epoch, holder)
+            other = self._held.get(task_id)
+            is_newest = other is None or other.epoch < epoch
+            if is_newest:
+                self._held[task_id] = mine
+        # This process may claim what it has lost: then two epochs of a task meet here.
+        lost = other if is_newest else mine
+        if lost is not None:
+            lost.holder.lost()
         if self._drain.is_set():
             holder.drain()
         try:
             yield
         finally:
             with self._lock:
-                self._held.pop(task_id, None)
+                if self._held.get(task_id) is mine:
+                    del self._held[task_id]
 
     def _run(self) -> None:
         while True:

@@ -76,6 +76,7 @@ class Scheduler:
 
     def _tick(self) -> int | None:
         self._ticks += 1
+        self._depose_the_dead()
         if not self._leads():
             return None
         self._bury_dead_workers()
@@ -83,6 +84,7 @@ class Scheduler:
             lost = recovery.expire(tx)
             recovery.wake_due(tx)
         self._sweep(lost)
+        self._sweep_killed()
         for queue, task_type in OFFERED:
             self._offer(getattr(self._broker, queue), task_type)
         if self._ticks % CHECKPOINT_EVERY_TICKS == 0:
@@ -99,6 +101,16 @@ class Scheduler:
             rows={each.name: each.rows for each in forgotten if each.rows},
         )
 
+    def _depose_the_dead(self) -> None:
+        """Take the lead from processes of this machine that died with it: nobody has
+        to wait for their lease to run out. Burying them is the leader's."""
+        rows = processes.on_this_host(self._broker.database)
+        dead = [row["owner"] for row in rows if not processes.is_alive(row)]
+        if dead:
+            with self._broker.database.write(durable=False) as tx:
+                for owner in dead:
+                    leases.resign(tx, owner)
+
     def _leads(self) -> bool:
         with self._broker.database.write(durable=False) as tx:
             owner = self._process.identity.owner
@@ -113,23 +125,33 @@ class Scheduler:
         self._watch.only([row["pid"] for row in rows if processes.is_alive(row)])
 
     def _bury(self, row: Row) -> None:
+        # Swept first: who takes a task over forgets what it had left running.
+        self._sweep(tasks.held_by(self._broker.database, row["owner"]))
         with self._broker.database.write() as tx:
             lost = recovery.expire(tx, owner=row["owner"])
             processes.unregister(tx, row["owner"])
-        self._sweep(lost)
         log.warning(
             "A worker died; its tasks are queued again.",
             worker=row["owner"],
             tasks=[each["id"] for each in lost],
         )
 
-    def _sweep(self, lost: list[Row]) -> None:
-        """Kill what dead exec workers left running on this machine."""
+    def _sweep_killed(self) -> None:
+        """Kill what was told to end while its worker was dead, or about to die."""
+        killed = tasks.killed_processes(self._broker.database)
+        for each in self._sweep(killed):
+            with self._broker.database.write(durable=False) as tx:
+                tasks.forget_process(tx, each["id"])
+
+    def _sweep(self, lost: list[Row]) -> list[Row]:
+        """Kill what these have left running on this machine; return those of here."""
+        here = []
         for each in lost:
             process = json.load(each["process"])
-            here = f"@{self._process.identity.host}:" in (each["lease_owner"] or "")
-            if process and here and process["pid"]:
+            if process and process["host"] == self._process.identity.host:
                 sandbox.sweep(process["pid"], process["start_ticks"])
+                here.append(each)
+        return here
 
     def _offer(self, queue: HintQueue, task_type: str) -> None:
         is_empty = queue.storage.queue_size() == 0

@@ -45,8 +45,12 @@ function article(kind, text, status = "") {
 const textOf = (entry) =>
   entry.content.map((block) => block.text ?? JSON.stringify(block.json)).join("\n");
 
+// What an agent is told of itself and its tools is no part of the conversation.
+const UNSPOKEN = ["system_prompt", "tools_config"];
+
 function showEntry(entry) {
   lastEntry = Math.max(lastEntry, entry.id);
+  if (UNSPOKEN.includes(entry.type)) return;
   const name = entry.tool_name ? `${entry.tool_name}: ` : "";
   const text = textOf(entry);
   if (text) article(entry.type, name + text, entry.status ?? "");
