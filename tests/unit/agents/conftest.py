@@ -1,0 +1,129 @@
+"""Doubles for the loop's two seams: a journal in memory, and a runtime that records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from agents.control import Stop
+from agents.loop import StartedAnswer, StartedCall, Thinker
+from agents.messages import Answer, ToolCall, ToolResult
+from agents.models.base import Delta, Model, ModelError
+from agents.models.scripted import ScriptedModel
+from agents.runtime import RuntimeRefused, TaskView, Waited
+from agents.tools.registry import Registry, Tool
+
+Told = tuple[Any, ...]
+
+
+@dataclass
+class MemoryJournal:
+    """Numbers steps as the broker does, and remembers what it was told, in order.
+
+    `started` holds the ids of calls that an earlier worker began.
+    """
+
+    told: list[Told] = field(default_factory=list)
+    started: set[str] = field(default_factory=set)
+    numbers: dict[str, int] = field(default_factory=dict)
+    attempt: int = 1
+    _last: int = 0
+
+    def start_answer(self, model_name: str) -> StartedAnswer:
+        self._last += 1
+        self.told.append(("start_answer", self._last, model_name))
+        return StartedAnswer(number=self._last, attempt=self.attempt)
+
+    def delta(self, number: int, delta: Delta) -> None:
+        self.told.append(("delta", number, delta.kind, delta.text))
+
+    def finish_answer(
+        self, number: int, answer: Answer, effects: dict[str, str]
+    ) -> None:
+        for call in answer.tool_calls:
+            self._last += 1
+            self.numbers[call.id] = self._last
+        self.told.append(("finish_answer", number, answer.text, effects))
+
+    def fail_answer(self, number: int, error: ModelError) -> None:
+        self.told.append(("fail_answer", number, error.kind))
+
+    def start_call(self, call: ToolCall) -> StartedCall:
+        number = self.numbers.setdefault(call.id, self._last + 1)
+        self._last = max(self._last, number)
+        self.told.append(("start_call", number, call.name))
+        return StartedCall(
+            number=number,
+            key=f"turn-1/{number}",
+            was_started=call.id in self.started,
+        )
+
+    def finish_call(self, call: ToolCall, number: int, result: ToolResult) -> None:
+        self.told.append(("finish_call", number, result.status, result.text))
+
+
+@dataclass
+class RecordingRuntime:
+    """Does nothing but remember what it was asked; a wait ends as `waited` says."""
+
+    asked: list[Told] = field(default_factory=list)
+    waited: Waited | BaseException | None = None
+
+    def start_exec(self, key: str, code: str, id: str | None) -> TaskView:
+        self.asked.append(("start_exec", key, code, id))
+        return TaskView(id=id or "exec-1", status="queued")
+
+    def wait_for(self, step: int, task_ids: Sequence[str], seconds: float) -> Waited:
+        self.asked.append(("wait_for", step, tuple(task_ids), seconds))
+        if isinstance(self.waited, BaseException):
+            raise self.waited
+        assert self.waited is not None
+        return self.waited
+
+    def send(self, key: str, target_id: str, body: str) -> dict[str, Any]:
+        self.asked.append(("send", key, target_id, body))
+        return {"ok": True, "event_id": 7}
+
+    def delegate(self, key: str, agent_id: str, text: str) -> TaskView:
+        self.asked.append(("delegate", key, agent_id, text))
+        return TaskView(id="turn-9", status="queued")
+
+    def kill(self, task_id: str, reason: str | None) -> None:
+        if task_id == "ghost":
+            raise RuntimeRefused("There is no task 'ghost'.")
+        self.asked.append(("kill", task_id, reason))
+
+
+@pytest.fixture
+def journal() -> MemoryJournal:
+    return MemoryJournal()
+
+
+@pytest.fixture
+def runtime() -> RecordingRuntime:
+    return RecordingRuntime()
+
+
+@pytest.fixture
+def thinker(
+    journal: MemoryJournal, runtime: RecordingRuntime
+) -> Callable[..., Thinker]:
+    """Make a thinker from a script (or a model) and tools."""
+
+    def make(script: list[dict[str, Any]] | Model, *tools: Tool) -> Thinker:
+        model = ScriptedModel(script) if isinstance(script, list) else script
+        return Thinker(
+            model=model,
+            tools=Registry(tools),
+            journal=journal,
+            runtime=runtime,
+            stop=Stop(),
+            system="Be brief.",
+            agent_id="scout",
+            turn_id="turn-1",
+        )
+
+    return make

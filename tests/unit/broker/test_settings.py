@@ -1,0 +1,149 @@
+"""What the environment says, and what it may not say."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from broker.errors import SettingsError
+from broker.settings import Settings, ensure_token, load
+
+Load = Callable[..., Settings]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Load:
+    """Load settings in an empty directory with a home of its own."""
+
+    def load_here(**environ: str) -> Settings:
+        given = {"ROOST_HOME": str(tmp_path / "home"), **environ}
+        return load(given, cwd=tmp_path)
+
+    return load_here
+
+
+def test_an_empty_environment_has_working_defaults(tmp_path: Path) -> None:
+    found = load({"HOME": str(tmp_path)}, cwd=tmp_path)
+    home = tmp_path / ".local/share/roost"
+    assert (found.home, found.host, found.port, found.token, found.model) == (
+        home,
+        "127.0.0.1",
+        8080,
+        None,
+        None,
+    )
+    assert (found.durability, found.sandbox, found.on_sqlite) == ("power", "auto", True)
+    assert (found.database_path, found.queue_path, found.run_directory) == (
+        home / "roost.db",
+        home / "queue.db",
+        home / "run",
+    )
+
+
+def test_the_home_follows_xdg_and_may_be_named(tmp_path: Path) -> None:
+    xdg = load({"HOME": "/nowhere", "XDG_DATA_HOME": str(tmp_path)}, cwd=tmp_path)
+    named = load({"HOME": str(tmp_path), "ROOST_HOME": "relative"}, cwd=tmp_path)
+    assert xdg.home == tmp_path / "roost"
+    assert named.home == Path.cwd() / "relative"
+
+
+def test_the_process_wins_over_the_directory_which_wins_over_the_home(
+    tmp_path: Path, settings: Load
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / ".env").write_text("ROOST_MODEL=home\nROOST_HOST=home\nPORT=1\n")
+    (tmp_path / ".env").write_text("ROOST_HOST=directory\nPORT=2\n")
+    found = settings(PORT="3")
+    assert (found.model, found.host, found.port) == ("home", "directory", 3)
+
+
+def test_a_dotenv_may_name_the_home(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(f"ROOST_HOME={tmp_path / 'there'}\n")
+    assert load({}, cwd=tmp_path).home == tmp_path / "there"
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "80.5", "1e3", "²"])
+def test_a_port_that_is_none_is_refused(settings: Load, port: str) -> None:
+    with pytest.raises(SettingsError, match="PORT is"):
+        settings(PORT=port)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("ROOST_DURABILITY", "maybe", "one of power, process"),
+        ("ROOST_SANDBOX", "on", "one of auto, required, off"),
+        ("ROOST_DATABASE_URL", "mysql://x", "must begin with one of"),
+        ("ROOST_DATABASE_URL", "redis://x", "must begin with one of"),
+        ("ROOST_QUEUE_URL", "amqp://x", "must begin with one of"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_name(
+    settings: Load, name: str, value: str, says: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"{name}.*{says}"):
+        settings(**{name: value})
+
+
+def test_an_empty_value_is_the_default(settings: Load) -> None:
+    found = settings(PORT="", ROOST_MODEL="", ROOST_DURABILITY="", ROOST_TOKEN="")
+    assert (found.port, found.model, found.durability, found.token) == (
+        8080,
+        None,
+        "power",
+        None,
+    )
+
+
+def test_other_stores_are_named_by_url(settings: Load) -> None:
+    found = settings(
+        ROOST_DATABASE_URL="postgresql:///roost", ROOST_QUEUE_URL="redis://localhost"
+    )
+    assert not found.on_sqlite
+
+
+def test_a_token_is_made_once_and_kept_private(settings: Load) -> None:
+    token = ensure_token(settings())
+    path = settings().home / "token"
+    assert (settings().token, ensure_token(settings())) == (token, token)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(token) >= 40
+
+
+def test_a_token_of_the_environment_is_taken_and_not_written(settings: Load) -> None:
+    assert ensure_token(settings(ROOST_TOKEN="mine")) == "mine"
+    assert not (settings().home / "token").exists()
+
+
+def test_many_who_need_a_token_at_once_get_the_same(settings: Load) -> None:
+    found = settings()
+    with ThreadPoolExecutor(8) as pool:
+        tokens = set(pool.map(lambda _: ensure_token(found), range(8)))
+    assert tokens == {settings().token}
+
+
+def test_below_honcho_the_port_is_the_one_a_person_gave() -> None:
+    # honcho makes up a PORT for each process and starts it below a helper of its own.
+    show = "from broker.settings import load; print(load().port)"
+    below = (
+        "import os, subprocess, sys\n"
+        "made_up = {**os.environ, 'PORT': '5000', 'HONCHO_PROCESS_NAME': 'web.1'}\n"
+        f"line = sys.executable + ' -c \"{show}\"; true'\n"
+        "subprocess.run(['/bin/sh', '-c', line], env=made_up, check=True)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", below],
+        env={"PORT": "9123", "HOME": "/nowhere", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+    )
+    assert ran.stdout == "9123\n"
