@@ -132,7 +132,10 @@ def _from_bug(error: Exception) -> Response:
 
 
 _DETAILS: Final = {
+    400: "The body cannot be read: send a JSON object as application/json.",
     401: "Send `Authorization: Bearer <token>`; the token is in $ROOST_HOME/token.",
+    404: "Nothing is at this path; /docs lists the routes.",
+    405: "The route does not take this method; the Allow header lists those it takes.",
 }
 
 

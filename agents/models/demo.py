@@ -44,6 +44,7 @@ HELP: Final = (
 
 _FENCE: Final = re.compile(r"```(?:ts|typescript)[^\n]*\n(.*?)```", re.DOTALL)
 _EXPRESSION: Final = re.compile(r"[\d(][\d\s.+\-*/%^()]*[\d)]")
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
 _OPERATOR: Final = re.compile(r"\d\)*\s*[-+*/%^]")
 _WAIT: Final = re.compile(r"\s*wait\s+(\d+(?:\.\d+)?)\s*(?:s|seconds?)?\s*", re.I)
 _SPAWN: Final = re.compile(r"\s*spawn\s+([a-z][a-z0-9-]*)\s*:\s*(.+)", re.I | re.DOTALL)
@@ -64,11 +65,15 @@ class DemoModel:
 
     name = "demo"
 
+    def __init__(self, token_seconds: float = TOKEN_SECONDS) -> None:
+        self._token_seconds = token_seconds
+
     def stream(
         self, request: Request, emit: Callable[[Delta], None], interrupt: Interrupt
     ) -> Answer:
         """Answer the last message, or tell what the tool it called came to."""
         text = _last_user_text(request.messages)
+        is_slow = text.strip().lower() == "slow"
         rule = _rule_for(text)
         result = _last_result(request.messages)
         if rule is not None and result is None:
@@ -78,8 +83,8 @@ class DemoModel:
         if rule is not None and result is not None:
             words = rule.tell(result)
         else:
-            words = _slow_words() if text.strip().lower() == "slow" else HELP
-        pause = _pause_for(text)
+            words = _slow_words() if is_slow else HELP
+        pause = SLOW_SECONDS / SLOW_WORDS if is_slow else self._token_seconds
         return _say(_introduced(words, request), pause, request, emit, interrupt)
 
 
@@ -99,7 +104,7 @@ def _rule_for(text: str) -> Rule | None:
 
 
 def _find_expression(text: str) -> str | None:
-    found = _EXPRESSION.search(text)
+    found = _EXPRESSION.search(_DATE.sub("", text))
     if found is None or not _OPERATOR.search(found[0]) or len(text) > 500:
         return None
     return found[0].strip()
@@ -168,11 +173,6 @@ def _plain(value: object) -> str:
 
 def _slow_words() -> str:
     return " ".join(f"word-{n}" for n in range(1, SLOW_WORDS + 1))
-
-
-def _pause_for(text: str) -> float:
-    is_slow = text.strip().lower() == "slow"
-    return SLOW_SECONDS / SLOW_WORDS if is_slow else TOKEN_SECONDS
 
 
 def _introduced(words: str, request: Request) -> str:

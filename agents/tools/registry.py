@@ -17,7 +17,7 @@ from pydantic import ConfigDict, create_model
 
 from agents.messages import ToolCall, ToolResult
 from agents.models.base import ToolSpec
-from agents.runtime import Runtime
+from agents.runtime import Runtime, RuntimeRefused
 
 Effect = Literal["pure", "idempotent", "at_most_once"]
 Handler = Callable[..., ToolResult]
@@ -104,6 +104,8 @@ class Registry:
         handler = self._tools[call.name].handler
         try:
             return handler(context, **(call.arguments or {}))
+        except RuntimeRefused as refusal:
+            return _error(str(refusal))
         except Exception as error:  # noqa: BLE001 (the tool boundary: the model reads it)
             return _error(f"{call.name} failed: {type(error).__name__}: {error}")
 

@@ -43,9 +43,15 @@ def _mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
 
 @pytest.fixture
 def mortal(_mortal: System) -> System:
-    """A running Roost that a test may stop or kill; the next starts the home again."""
+    """A running, idle Roost that a test may stop or kill; the next starts it again.
+
+    Work that the test before has left would only draw every stop out.
+    """
     if not _mortal.is_running:
         _mortal.start()
+    for status in ("queued", "running", "waiting"):
+        for task in _mortal.api.items("/tasks", status=status):
+            _mortal.api.send("POST", f"/api/v1/tasks/{task['id']}/kill", json={})
     return _mortal
 
 

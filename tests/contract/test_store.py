@@ -410,6 +410,15 @@ def test_tasks_are_claimed_in_the_order_of_rank_and_age(store) -> None:
     ]
 
 
+def test_many_are_claimed_at_once_oldest_first(store) -> None:
+    made = [store.create()["id"] for _ in range(5)]
+    with store.write() as tx:
+        first = tasks.claim_many(tx, "exec", WORKER, 3)
+        rest = tasks.claim_many(tx, "exec", WORKER, 10)
+    assert [row["id"] for row in [*first, *rest]] == made
+    assert len(first) == 3
+
+
 def test_a_claim_gives_a_lease_and_a_new_epoch(store) -> None:
     store.create()
     before = now_us()

@@ -337,6 +337,34 @@ def test_a_dead_letter_that_is_retried_keeps_its_inputs(store) -> None:
     assert (store.status(turn.id), unread(store)) == ("completed", 0)
 
 
+def test_a_dead_letter_that_is_edited_begins_with_its_new_text(store) -> None:
+    store.agent()
+    turn = store.take_turn("helo")
+    say(store, turn, "half an answer")
+    fail(store, turn, retriable=False)
+    with store.write() as tx:
+        turns.edit_and_retry(tx, turn.id, "hello")
+    again = store.claim_turn(turn.id)
+    own = [row for row in again.history if row["turn_id"] == turn.id]
+    assert texts(own) == ["hello"]
+
+
+def test_a_dead_letter_that_is_dropped_is_read_and_off_the_list(store) -> None:
+    def dead_letters() -> list[str]:
+        found = tasks.list_page(store.database, is_dead_letter=True)
+        return [row["id"] for row in found]
+
+    store.agent()
+    turn = store.take_turn()
+    fail(store, turn, retriable=False)
+    assert dead_letters() == [turn.id]
+    with store.write() as tx:
+        tasks.drop(tx, turn.id, "not worth it")
+    assert (dead_letters(), unread(store), store.status(turn.id)) == ([], 0, "failed")
+    with pytest.raises(Conflict, match="no dead letter"), store.write() as tx:
+        tasks.drop(tx, turn.id, None)
+
+
 # A turn is stopped.
 
 

@@ -31,7 +31,7 @@ IN_THE_MIDDLE: Final[Mapping[str, str]] = {
     "TurnTaker._park prompt": "parking the turn until its prompt is there",
     "ExecRunner.run prompt": "claiming the run of PROMPT.ts",
     "ExecRunner._recorder.record prompt": "writing down which process runs PROMPT.ts",
-    "OutputLog.flush prompt": "writing down what PROMPT.ts prints",
+    "OutputLog._write_all prompt": "writing down what PROMPT.ts prints",
     "ExecRunner._end prompt": "writing down how PROMPT.ts ended",
     "PromptMaker._freeze": "writing down the prompt",
     "TurnJournal.start_answer": "writing down that the model is asked",
@@ -53,7 +53,7 @@ IN_THE_MIDDLE: Final[Mapping[str, str]] = {
     "TurnTaker._park": "parking the turn",
     "ExecRunner.run": "claiming the exec",
     "ExecRunner._recorder.record": "writing down which process runs the job",
-    "OutputLog.flush": "writing down what the job prints",
+    "OutputLog._write_all": "writing down what the job prints",
     "ExecRunner._end": "writing down how the exec ended, which wakes the turn",
     "TurnJournal.finish_call exec": "writing down the result of `exec`",
     "TurnJournal.start_call await_task": "writing down that `await_task` begins",
@@ -89,6 +89,10 @@ def rows(points: Iterable[Point], outcomes: Iterable[Outcome]) -> dict[Point, st
 
 
 def _row(point: Point, outcomes: list[Outcome]) -> str:
+    assert point.what in IN_THE_MIDDLE, (
+        f"{point.what} writes, and nobody has said what its death means: "
+        "name it in tests/durability/guarantees.py, then run scripts/guarantees.py."
+    )
     shown = {_cells(outcome) for outcome in outcomes}
     then = "; or ".join(dict.fromkeys(_then(point, outcome) for outcome in outcomes))
     cells = " | ".join(" or ".join(sorted(set(c))) for c in zip(*shown, strict=True))

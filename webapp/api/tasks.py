@@ -7,7 +7,7 @@ from typing import Any
 from flask import url_for
 
 from broker import steps, tasks, turns, updates
-from broker.database import Row
+from broker.database import Row, Transaction
 from broker.leases import Worker
 from webapp.api import schemas
 from webapp.api.paging import number, page
@@ -190,6 +190,7 @@ def claim_tasks(body: schemas.ClaimIn) -> Row:
 def heartbeat(task_id: str, body: schemas.HeartbeatIn) -> Row:
     """Renew an outside worker's lease; an old epoch gets 409: stop working."""
     with broker().database.write() as tx:
+        _refuse_turn(tx, task_id)
         row = tasks.heartbeat(tx, task_id, body.epoch, body.lease_seconds)
     return tasks.shape(row)
 
@@ -200,6 +201,7 @@ def heartbeat(task_id: str, body: schemas.HeartbeatIn) -> Row:
 def complete_task(task_id: str, body: schemas.CompleteIn) -> Row:
     """End a claimed task well; an old epoch gets 409."""
     with broker().database.write() as tx:
+        _refuse_turn(tx, task_id)
         return tasks.shape(tasks.complete(tx, task_id, body.epoch, body.result))
 
 
@@ -210,4 +212,12 @@ def fail_task(task_id: str, body: schemas.FailIn) -> Row:
     """End a claimed task badly; an old epoch gets 409."""
     error = {"type": body.error.type, "message": body.error.message}
     with broker().database.write() as tx:
+        _refuse_turn(tx, task_id)
         return tasks.shape(tasks.fail(tx, task_id, body.epoch, error))
+
+
+def _refuse_turn(tx: Transaction, task_id: str) -> None:
+    if tasks.get(tx, task_id)["type"] == "turn":
+        raise ProblemError(
+            "wrong-type", 409, f"{task_id} is a turn: `agents` processes take those."
+        )

@@ -27,7 +27,9 @@ def user(text: str) -> Message:
 
 def ask(*messages: Message, interrupt: Interrupt | None = None) -> Answer:
     request = Request(system="", messages=messages, tools=())
-    return DemoModel().stream(request, lambda delta: None, interrupt or Interrupt())
+    return DemoModel(token_seconds=0).stream(
+        request, lambda delta: None, interrupt or Interrupt()
+    )
 
 
 def call_for(text: str) -> tuple[str, dict[str, Any]]:
@@ -122,7 +124,7 @@ def test_the_first_reply_says_what_it_is_and_the_second_does_not() -> None:
 def test_an_answer_streams_token_by_token() -> None:
     deltas: list[Delta] = []
     request = Request(system="", messages=(user("hello"),), tools=())
-    answer = DemoModel().stream(request, deltas.append, Interrupt())
+    answer = DemoModel(token_seconds=0).stream(request, deltas.append, Interrupt())
     assert "".join(delta.text for delta in deltas) == answer.text
     assert len(deltas) == len(answer.text.split())
     assert answer.usage.output_tokens == len(deltas)
@@ -131,7 +133,11 @@ def test_an_answer_streams_token_by_token() -> None:
 def test_a_call_streams_its_arguments() -> None:
     deltas: list[Delta] = []
     request = Request(system="", messages=(user("1 + 1"),), tools=())
-    (call,) = DemoModel().stream(request, deltas.append, Interrupt()).tool_calls
+    (call,) = (
+        DemoModel(token_seconds=0)
+        .stream(request, deltas.append, Interrupt())
+        .tool_calls
+    )
     assert deltas == [
         Delta(
             kind="tool_call",
@@ -151,7 +157,7 @@ def test_an_interrupt_ends_a_slow_answer_at_once() -> None:
             interrupt.set()
 
     request = Request(system="", messages=(user("slow"),), tools=())
-    answer = DemoModel().stream(request, emit, interrupt)
+    answer = DemoModel(token_seconds=0).stream(request, emit, interrupt)
     assert (answer.text, answer.stop_reason) == ("word-1 word-2", "interrupted")
 
 
