@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -68,6 +67,7 @@ class System:
     queue: Any
     pids: list[int]
     starts: Path
+    let_go: Path
 
     def wake(self, results: Results) -> None:
         """Enqueue one at a time, with gaps, and note how long each took to start."""
@@ -83,23 +83,24 @@ class System:
         results.p99_ms.append(percentile(took_ms, 0.99))
 
     def drain(self, results: Results) -> None:
-        """Fill the queue while the consumers stand still, then let them run."""
+        """Fill the queue while every consumer is held, then let them go."""
+        self._hold_all()
         begin = self._mark()
-        self._signal(signal.SIGSTOP)
-        try:
-            at = time.monotonic()
-            for number in range(BACKLOG):
-                self.queue.hint(f"drain-{number}")
-            results.enqueued_per_second.append(BACKLOG / (time.monotonic() - at))
-        finally:
-            self._signal(signal.SIGCONT)
+        at = time.monotonic()
+        for number in range(BACKLOG):
+            self.queue.hint(f"drain-{number}")
+        results.enqueued_per_second.append(BACKLOG / (time.monotonic() - at))
+        self.let_go.touch()
         began = self._wait_for(begin, BACKLOG).values()
         seconds = (max(began) - min(began)) / 1e9
         results.drained_per_second.append(BACKLOG / seconds)
 
-    def _signal(self, number: int) -> None:
-        for pid in self.pids:
-            os.kill(pid, number)
+    def _hold_all(self) -> None:
+        self.let_go.unlink(missing_ok=True)
+        begin = self._mark()
+        for number in range(len(self.pids)):
+            self.queue.hint(f"hold-{number}")
+        self._wait_for(begin, len(self.pids))
 
     def _mark(self) -> int:
         return self.starts.stat().st_size if self.starts.exists() else 0
@@ -128,6 +129,7 @@ def main() -> None:
         os.environ.update(environ)
         import consumers
 
+        _require_redis(consumers)
         with ExitStack() as stack:
             stack.callback(consumers.redis.storage.flush_all)
             systems = {
@@ -142,6 +144,13 @@ def main() -> None:
     _print(results)
 
 
+def _require_redis(consumers: ModuleType) -> None:
+    try:
+        consumers.redis.storage.conn.ping()
+    except Exception as error:  # noqa: BLE001 (redis has a family of its own)
+        sys.exit(f"wake: no Redis answers at 127.0.0.1:6379: {error}")
+
+
 def _start(stack: ExitStack, name: str, consumers: ModuleType, where: Path) -> System:
     command = [BIN / "huey_consumer", f"consumers.{name}", *OPTIONS]
     processes = [
@@ -152,18 +161,10 @@ def _start(stack: ExitStack, name: str, consumers: ModuleType, where: Path) -> S
         queue=getattr(consumers, name),
         pids=[process.pid for process in processes],
         starts=where / "starts",
+        let_go=where / "let-go",
     )
-    _warm_up(system)
+    system.drain(Results())  # warms up: it waits until every consumer takes something
     return system
-
-
-def _warm_up(system: System) -> None:
-    """Wait until both consumers have taken something."""
-    begin = system._mark()
-    for number in range(200):
-        system.queue.hint(f"warm-{number}")
-    system._wait_for(begin, 200)
-    time.sleep(1)
 
 
 def _print(results: dict[str, Results]) -> None:

@@ -128,11 +128,8 @@ class Storage(CySqliteStorage):  # type: ignore[misc]
         return bytes(rows[0][0]) if rows else None
 
     def _autocommit(self, sql: str, params: tuple[object, ...]) -> list[Any]:
-        """Run one statement as a transaction of its own.
-
-        Huey's `sql` does it through two context managers and a cursor, which took a
-        seventh of a wake-up's time (bench/wake.py).
-        """
+        """Run one statement as a transaction of its own, without the cursor and the two
+        context managers of Huey's `sql`."""
         with self.lock:
             rows: list[Any] = self.conn.execute(sql, params).fetchall()
             return rows
@@ -164,7 +161,7 @@ class HintQueue(Huey):  # type: ignore[misc]
         """Say "look at this task" to whoever consumes this queue.
 
         This is Huey's own message, written without the Task and the Message that
-        calling a stub makes of it first: a sixth of a wake-up's time (bench/wake.py).
+        calling a stub makes of it first: 0.1 of the 0.9 ms from idle (bench/wake.py).
         """
         fields = {"id": task_id, "name": self._task_name, "args": (task_id,)}
         self.storage.enqueue(self.serializer.serialize({"message": fields}))

@@ -415,7 +415,10 @@ def record_process(
 
 def held_by(database: Database, owner: str) -> list[Row]:
     """List the tasks that a worker runs, or ran when it died: `{id, process}`."""
-    return database.read("SELECT id, process FROM tasks WHERE lease_owner = ?", owner)
+    return database.read(
+        "SELECT id, process FROM tasks WHERE status = 'running' AND lease_owner = ?",
+        owner,
+    )
 
 
 def killed_processes(database: Database) -> list[Row]:

@@ -70,8 +70,10 @@ class BubblewrapSandbox:
 
     def _launch(self, job: Job, policy: Policy, held: ExitStack) -> Launch:
         channel, info = open_pipe(held), open_pipe(held)
-        task = memory_file("task", job.code.encode(errors="replace"), held)
-        bootstrap = memory_file("bootstrap", BOOTSTRAP.read_bytes(), held)
+        # By this name the next worker knows what a killed one has left.
+        name = self._host.scratch.path.name
+        task = memory_file(f"{name}/task", job.code.encode(errors="replace"), held)
+        bootstrap = memory_file(f"{name}/bootstrap", BOOTSTRAP.read_bytes(), held)
         arguments = [
             *("--info-fd", str(info.writer.fileno())),
             *UNSHARED,
@@ -86,7 +88,7 @@ class BubblewrapSandbox:
         ]
         # Out of sight: a command line can be read by everyone, inside and outside.
         listed = "\0".join(arguments).encode() + b"\0"
-        arguments_file = memory_file("arguments", listed, held)
+        arguments_file = memory_file(f"{name}/arguments", listed, held)
         command = self._command(policy, channel.writer.fileno())
         return Launch(
             program=self._bubblewrap,

@@ -1,12 +1,18 @@
 """A directory for the directories of jobs, gone with the process that made it.
 
 It is locked for as long as the process lives; what a killed process has left is found
-unlocked, and removed, by the next one that starts.
+unlocked, and removed, by the next one that starts: its directory, and processes of its
+jobs. A bubblewrap whose worker dies in its first milliseconds leaves one that waits for
+ever, of which nobody has written anything down; but the memory files that it was given
+bear the directory's name.
 """
 
+import contextlib
 import fcntl
 import os
+import signal
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -14,6 +20,7 @@ from sandbox.reach import remove_tree
 
 # Particular, because what bears it and is not locked is removed.
 PREFIX = "roost-sandbox-scratch-"
+ROUNDS = 20  # what is being killed may be forking
 
 
 class Scratch:
@@ -30,7 +37,43 @@ def remove_abandoned(base: Path) -> None:
     for path in base.glob(f"{PREFIX}*"):
         lock = _lock(path)
         if lock is not None:
+            kill_jobs_of(path)
             _remove(path, lock)
+
+
+def kill_jobs_of(path: Path) -> None:
+    """Kill what was started from a directory whose own process is gone."""
+    looks_empty = False
+    for _ in range(ROUNDS):
+        found = [pid for pid in _pids() if _is_job_of(path, pid)]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        # Twice: one may have been forked, and its parent have died, while we looked.
+        if not found and looks_empty:
+            return
+        looks_empty = not found
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").glob("[0-9]*"))
+
+
+def _is_job_of(path: Path, pid: int) -> bool:
+    """Whether a process runs in the directory, or holds one of its memory files."""
+    links = [Path(f"/proc/{pid}/cwd")]
+    with contextlib.suppress(OSError):  # it is gone, or another user's
+        links += Path(f"/proc/{pid}/fd").iterdir()
+    marks = (f"{path}/", f"/memfd:{path.name}/")
+    return any(_target(link).startswith(marks) for link in links)
+
+
+def _target(link: Path) -> str:
+    """Where a link leads; nowhere when it is closed by now."""
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
 
 
 def _make(base: Path) -> tuple[Path, int]:

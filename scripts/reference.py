@@ -142,8 +142,13 @@ def http_page() -> str:
         "# HTTP routes",
         "JSON in and out. Every route but those marked *open* wants "
         "`Authorization: Bearer <token>`. An unknown field is refused by name. "
+        "A POST may carry `Idempotency-Key`: the same key with the same request gets "
+        "the first answer again, with another request 422, while the first still runs "
+        "409. "
         "[Errors](errors.md) are problem documents. A running Roost serves this as "
-        "OpenAPI at `/openapi.json`, and as a page to try things on at `/docs`.",
+        "OpenAPI at `/openapi.json`, and as a page to try things on at `/docs`. The "
+        "statuses are those that the OpenAPI document names; any route may also answer "
+        "with another of the errors.",
         table(
             ("route", "does", "statuses"),
             [_route_row(method, path, each) for method, path, each in routes(spec)],
@@ -451,14 +456,15 @@ def _body_limit() -> int:
 
 
 def tasks_page() -> str:
-    """Task types, and every state with the moves out of it."""
+    """Task types, every state with the moves out of it, and the types of entries."""
     from broker.states import STEP_TRANSITIONS, TASK_TRANSITIONS, AgentState
 
-    kinds = words()["tasks"]
+    kinds, entries = words()["tasks"], words()["entries"]
     require("tasks", task_types(), kinds)
+    require("entries", entry_types(), entries)
     return "\n\n".join(
         [
-            "# Tasks and states",
+            "# Tasks, states, entries",
             "The diagrams and their reasons are in [states](../explanation/states.md).",
             "## Task types",
             table(
@@ -476,6 +482,11 @@ def tasks_page() -> str:
             vocabulary("agent_states", AgentState),
             "## A step's states",
             _states("step_statuses", STEP_TRANSITIONS),
+            "## Entries of a history",
+            "An agent's history is `GET /api/v1/agents/{id}/history`: entries, each "
+            "with its parent, in generations. `context_compaction` begins one. "
+            "Entries are appended and never changed.",
+            table(("type", "is"), [(f"`{n}`", text) for n, text in entries.items()]),
         ]
     )
 
@@ -484,13 +495,24 @@ def task_types() -> set[str]:
     """Return the types that Roost's own workers are hinted of."""
     tree = ast.parse((ROOT / "broker" / "opening.py").read_text())
     compared = (node for node in ast.walk(tree) if isinstance(node, ast.Compare))
-    return set().union(
-        *(
-            constants(each.comparators)
-            for each in compared
-            if ast.unparse(each.left) == "task_type"
-        )
-    )
+    return {
+        name
+        for each in compared
+        if ast.unparse(each.left) == "task_type"
+        for value in each.comparators
+        for name in constants(getattr(value, "elts", [value]))
+    }
+
+
+def entry_types() -> set[str]:
+    """Return the types of entries that the code appends to a history."""
+    return {
+        name
+        for _, tree in sources("broker", "workers")
+        for call in calls(tree)
+        if ast.unparse(call.func).endswith("NewEntry")
+        for name in constants(k.value for k in call.keywords if k.arg == "type")
+    }
 
 
 def _states(name: str, moves: Mapping[Any, Iterable[Any]]) -> str:

@@ -22,7 +22,7 @@ settings = process.settings
 sandbox.ensure_home(settings.home)
 cage = sandbox.choose(
     settings.sandbox,
-    scratch=Path(tempfile.mkdtemp(prefix="roost-exec-")),
+    scratch=Path(tempfile.gettempdir()),  # where the next finds what this one leaves
     bun=sandbox.find_bun(settings.bun, settings.environ.get("PATH")),
 )
 structlog.get_logger(__name__).info(

@@ -227,9 +227,11 @@ def _usage(request: Request, said: str) -> Usage:
 
 
 def _last_user_text(messages: tuple[Message, ...]) -> str:
+    """What woke the agent: the first block; what came without hurry follows it."""
     for message in reversed(messages):
         if isinstance(message, UserMessage):
-            return message.text
+            texts = [b["text"] for b in message.content if b["type"] == "text"]
+            return texts[0] if texts else ""
     return ""
 
 

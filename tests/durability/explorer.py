@@ -93,7 +93,6 @@ class Nursery:
             stderr=self._log,
             text=True,
         )
-        self.level = self._answer()["level"]
 
     def order(self, **order: Any) -> dict[str, Any]:
         """Have one order carried out; say how its process ended."""

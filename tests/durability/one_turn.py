@@ -401,25 +401,25 @@ def serve(scratch: Path) -> None:
     """Carry out orders, each in a process of its own."""
     set_up_logging()  # away from stdout, where the answers go
     become_subreaper()
-    cage = sandbox.choose("auto", scratch=scratch, bun=sandbox.find_bun())
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # to be waited for
-    print(json.dumps({"level": cage.level}), flush=True)  # noqa: T201
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _carry_out(order, cage)
+            _carry_out(order, scratch)
         _, status = os.waitpid(pid, 0)
         ended = os.waitstatus_to_exitcode(status)
         left = _orphans() if order["verb"] == "recover" else []
         print(json.dumps({"ended": ended, "orphans": left}), flush=True)  # noqa: T201
 
 
-def _carry_out(order: dict[str, Any], cage: sandbox.Sandbox) -> None:
+def _carry_out(order: dict[str, Any], scratch: Path) -> None:
     """Never returns: what the process that forked us holds is not ours to clean up."""
     code = 1
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     try:
+        # As every exec worker does; it also removes what a dead one has left.
+        cage = sandbox.choose("auto", scratch=scratch, bun=sandbox.find_bun())
         {"run": run, "recover": recover}[order["verb"]](House(order, cage))
         code = 0
     except BaseException:  # noqa: BLE001 (the process's boundary: its log tells)
