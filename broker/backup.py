@@ -41,7 +41,7 @@ def verify(file: Path) -> list[str]:
 
     Raises SchemaError when it is damaged, or no database of Roost.
     """
-    copy = CySqliteDatabase(f"file:{file}?mode=ro", rank_functions=False, uri=True)
+    copy = _open_read_only(file)
     try:
         verdict = copy.execute_sql("PRAGMA integrity_check(1)").fetchone()[0]
         names = copy.execute_sql("SELECT name FROM schema_migration ORDER BY id")
@@ -66,7 +66,7 @@ def restore(database: Database, file: Path, path: Path, backups: Path) -> Path:
     verify(file)
     staged = path.with_name(path.name + ".restoring")
     staged.unlink(missing_ok=True)
-    source = CySqliteDatabase(f"file:{file}?mode=ro", rank_functions=False, uri=True)
+    source = _open_read_only(file)
     source.execute_sql("VACUUM INTO ?", (str(staged),))
     source.close()
     old = backup(database, backups / f"before-restore-{_stamp()}.db")
@@ -76,6 +76,12 @@ def restore(database: Database, file: Path, path: Path, backups: Path) -> Path:
     staged.chmod(0o600)
     staged.rename(path)
     return old
+
+
+def _open_read_only(file: Path) -> CySqliteDatabase:
+    # as_uri() quotes what a URI would take for its own: a space, %, # or ?.
+    uri = f"{file.absolute().as_uri()}?mode=ro"
+    return CySqliteDatabase(uri, rank_functions=False, uri=True)
 
 
 def _refuse_running(database: Database) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 import cysqlite
+from peewee import DatabaseError
 
 from broker import processes
 from broker.database import Database
@@ -52,7 +53,7 @@ def checks(settings: Settings) -> Iterator[Check]:
     yield _disk(settings)
     try:
         broker = open_broker(settings, migrated=False)
-    except (BrokerError, OSError) as error:
+    except (BrokerError, OSError, DatabaseError) as error:
         yield Check(
             name="database",
             status="fail",
@@ -60,8 +61,9 @@ def checks(settings: Settings) -> Iterator[Check]:
             fix="Check ROOST_HOME, ROOST_DATABASE_URL and the directory's permissions.",
         )
         return
-    yield _schema(broker.database)
-    if schema_state(broker.database).applied:
+    schema = _schema(broker.database)
+    yield schema
+    if schema.status == "ok":
         yield _integrity(broker.database)
         yield _journal_mode(broker.database)
         yield from live_checks(broker)

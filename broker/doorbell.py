@@ -29,6 +29,7 @@ FALLBACK_SECONDS: Final = 1.0
 _COARSE_TICK_NS: Final = 20_000_000
 # Ten undrained datagrams fill a socket (net.unix.max_dgram_qlen): it rings already.
 _RINGING_ALREADY: Final = {errno.EAGAIN, errno.ENOBUFS}
+_ADDRESS_BYTES: Final = 108  # of sockaddr_un.sun_path, the final zero included
 _NOBODY_THERE: Final = {errno.ECONNREFUSED, errno.ENOENT}
 
 
@@ -69,7 +70,8 @@ class UnixBells:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         # Socket addresses hold 108 bytes; a path through the directory's own descriptor
-        # is short whatever the home is called.
+        # is short whatever the home is called, but takes the kernel longer.
+        self._path = os.fsencode(directory.absolute())
         self._descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         self._sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._sender.setblocking(False)
@@ -108,8 +110,11 @@ class UnixBells:
         self._sender.close()
         os.close(self._descriptor)
 
-    def _address(self, name: str) -> str:
-        return f"/proc/self/fd/{self._descriptor}/{name}"
+    def _address(self, name: str) -> bytes:
+        direct = self._path + b"/" + name.encode()
+        if len(direct) < _ADDRESS_BYTES:
+            return direct
+        return f"/proc/self/fd/{self._descriptor}/{name}".encode()
 
     def _listeners(self, channel: str) -> list[str]:
         stamp_ns = os.fstat(self._descriptor).st_mtime_ns

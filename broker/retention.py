@@ -171,8 +171,14 @@ def _where(each: RetentionClass) -> str:
 def _count(
     database: Database, each: RetentionClass, keep_days: Mapping[str, float]
 ) -> int:
+    # What an earlier class of the same table forgets is gone by then: counted once.
+    earlier = [
+        other for other in CLASSES[: CLASSES.index(each)] if other.table == each.table
+    ]
     sql = f"SELECT COUNT(*) AS n FROM {each.table} WHERE {_where(each)}"
-    return int(database.read(sql, _cutoff(each, keep_days))[0]["n"])
+    sql += "".join(f" AND NOT ({other.condition})" for other in earlier)
+    cutoffs = [_cutoff(other, keep_days) for other in (each, *earlier)]
+    return int(database.read(sql, *cutoffs)[0]["n"])
 
 
 def _delete_batch(

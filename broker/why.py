@@ -17,17 +17,24 @@ from broker.times import SECOND_US, now_us
 
 # Fan-out is followed this far; a storm must not make its own explanation endless.
 NODES: Final = 300
+# The tree is JSON, two levels a node, and JSON's writers stop at 255.
+DEPTH: Final = 100
 
 
 @dataclass(slots=True)
 class _Walk:
     database: Database
     left: int = NODES
+    depth: int = 0
+    is_cut: bool = False
     seen: set[str] = field(default_factory=set)
 
     def enters(self, name: str) -> bool:
         """Whether a node is new, and there is room for it."""
-        if name in self.seen or self.left <= 0:
+        if name in self.seen:
+            return False
+        if self.left <= 0 or self.depth >= DEPTH:
+            self.is_cut = True
             return False
         self.seen.add(name)
         self.left -= 1
@@ -45,7 +52,7 @@ def explain(database: Database, id: str) -> Row:
         if root["kind"] == "event"
         else _task_node(walk, str(root["id"]))
     )
-    return {"id": id, "chain": chain, "tree": tree, "is_cut": walk.left <= 0}
+    return {"id": id, "chain": chain, "tree": tree, "is_cut": walk.is_cut}
 
 
 def _chain(database: Database, id: str) -> list[Row]:
@@ -60,7 +67,7 @@ def _chain(database: Database, id: str) -> list[Row]:
 
 
 def _link_of(database: Database, id: str) -> Row:
-    if id.isdigit():
+    if id.isascii() and id.isdigit() and len(id) <= 18:
         found = events.find(database, int(id))
         if found is None:
             raise NotFound("event", id)
@@ -94,8 +101,9 @@ def _cause_of(database: Database, link: Row) -> Row | None:
     if link["kind"] == "event":
         return _cause_of_event(database, int(link["id"]))
     row = tasks.get(database, str(link["id"]))
-    if row["parent_id"]:
-        return _task_link(tasks.get(database, row["parent_id"]))
+    parent = tasks.find(database, row["parent_id"]) if row["parent_id"] else None
+    if parent is not None:  # retention may have forgotten it
+        return _task_link(parent)
     event = events.find(database, row["cause_id"]) if row["cause_id"] else None
     return _event_link(event) if event else None
 
@@ -124,7 +132,9 @@ def _event_node(walk: _Walk, id: int) -> Row | None:
         "SELECT DISTINCT turn_id FROM marks WHERE event_id = ? AND turn_id IS NOT NULL",
         id,
     )
+    walk.depth += 1
     nodes = [_task_node(walk, row["turn_id"]) for row in taken]
+    walk.depth -= 1
     return {**_event_link(event), "led_to": [node for node in nodes if node]}
 
 
@@ -141,7 +151,10 @@ def _task_node(walk: _Walk, id: str) -> Row | None:
         "unblocked_by": _unblocked_by(walk.database, row),
         "steps": _steps(walk.database, row),
     }
-    return {**node, "led_to": _consequences(walk, row)}
+    walk.depth += 1
+    led_to = _consequences(walk, row)
+    walk.depth -= 1
+    return {**node, "led_to": led_to}
 
 
 def _steps(database: Database, row: Row) -> list[Row]:

@@ -13,9 +13,10 @@ LAST = "core"
 def ensure_home(path: Path) -> None:
     """Fill a home that has never been filled; leave every other one alone.
 
-    The directory may exist already (the database lives in it), and what a user put there
-    stays. Each entry is copied aside and renamed, `core` last: a start that dies half-way
-    is finished by the next, and two that start at once do not disturb each other.
+    The directory may exist already (the database lives in it), and what a user put
+    there stays. Each entry is copied aside and renamed, `core` last: a start that dies
+    half-way is finished by the next, and two that start at once do not disturb each
+    other.
     """
     if (path / LAST).exists():
         return

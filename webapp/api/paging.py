@@ -24,7 +24,7 @@ def number(cursor: str | None, default: int | None) -> int | None:
     """Read a numeric cursor."""
     if cursor is None:
         return default
-    if not cursor.isdigit() or len(cursor) > 18:
+    if not (cursor.isascii() and cursor.isdigit()) or len(cursor) > 18:
         message = "not a cursor that this list gave"
         raise FieldErrors([{"field": "cursor", "message": message}])
     return int(cursor)

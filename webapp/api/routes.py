@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from apiflask import APIBlueprint
+from flask import request
 
 from webapp import idempotency
 from webapp.auth import auth
+from webapp.problems import ProblemError
 
 api = APIBlueprint("api", __name__, url_prefix="/api/v1")
 
@@ -14,6 +16,17 @@ api = APIBlueprint("api", __name__, url_prefix="/api/v1")
 @api.auth_required(auth)
 def authenticate() -> None:
     """Refuse a request without a right token before anything else."""
+
+
+@api.before_request
+def refuse_unreadable() -> None:
+    """Refuse what Python cannot even parse, and ids that no store can hold."""
+    if any("\0" in str(value) for value in (request.view_args or {}).values()):
+        raise ProblemError("bad-id", 400, "An id has no NUL in it.")
+    try:
+        request.get_json(silent=True)
+    except RecursionError:
+        raise ProblemError("too-deep", 400, "The body is nested too deep.") from None
 
 
 api.before_request(idempotency.begin)

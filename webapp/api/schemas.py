@@ -6,9 +6,15 @@ built here: `broker` owns what an agent, a task, an event or an entry looks like
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 
 JSONObject = dict[str, Any]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2_000_000)]
@@ -22,11 +28,37 @@ TaskStatusName = Literal[
     "queued", "running", "waiting", "completed", "failed", "cancelled"
 ]
 
+# pydantic writes no JSON deeper than 255: what went in must come out again in a list.
+DEPTH_LIMIT: Final = 100
+# The stores' integers have 64 bits.
+INTEGER_LIMIT: Final = 2**63 - 1
+
 
 class Input(BaseModel):
     """A request's body or query: no field that is not named here."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def refuse_unstorable(cls, value: Any) -> Any:
+        """Refuse what a store cannot hold, or cannot give back."""
+        if isinstance(value, int) and abs(value) > INTEGER_LIMIT:
+            raise ValueError("must fit into 64 bits")
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("must not have a NUL character in it")
+        level = [value]
+        for _ in range(DEPTH_LIMIT):
+            level = [inner for outer in level for inner in _inside(outer)]
+            if not level:
+                return value
+        raise ValueError(f"must not be nested deeper than {DEPTH_LIMIT}")
+
+
+def _inside(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 class AgentIn(Input):

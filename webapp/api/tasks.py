@@ -28,6 +28,8 @@ def create_task(body: schemas.TaskIn) -> Any:
             "wrong-type", 400, "A turn is made by a message: POST …/messages."
         )
     with broker().database.write() as tx:
+        if body.parent_id is not None:
+            tasks.get(tx, body.parent_id)  # so no task is its own ancestor
         row, created = tasks.create(
             tx,
             tasks.NewTask(
