@@ -5,14 +5,18 @@ On PostgreSQL, `pg_dump` does this better than we could; the functions here say 
 
 from __future__ import annotations
 
-import time
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
+from peewee import PeeweeException
 from playhouse.cysqlite_ext import CySqliteDatabase
 
 from broker import processes
 from broker.database import Database
 from broker.errors import Conflict, SchemaError
+from broker.lifeline import start_ticks
+from broker.settings import Settings
 
 
 def backup(database: Database, target: Path) -> Path:
@@ -55,6 +59,25 @@ def verify(file: Path) -> list[str]:
     return applied
 
 
+def restore_home(settings: Settings, file: Path) -> Path:
+    """Restore a home from a copy, also when its database is damaged; return where what
+    was there before went. The hints go, too: they speak of the old database."""
+    # broker.opening stands above this module.
+    from broker.opening import open_broker
+
+    path, backups = settings.database_path, settings.home / "backups"
+    try:
+        broker = open_broker(settings, migrated=False)
+    except PeeweeException:
+        old = restore_damaged(file, path, backups, settings.run_directory)
+    else:
+        with closing(broker):
+            old = restore(broker.database, file, path, backups)
+    for hint in settings.home.glob(f"{settings.queue_path.name}*"):
+        hint.unlink()
+    return old
+
+
 def restore(database: Database, file: Path, path: Path, backups: Path) -> Path:
     """Put a copy in place of the database at `path`; return where the old one went.
 
@@ -63,19 +86,58 @@ def restore(database: Database, file: Path, path: Path, backups: Path) -> Path:
     """
     _refuse_postgres(database)
     _refuse_running(database)
+    staged = _stage(file, path)
+    try:
+        old = backup(database, backups / f"before-restore-{_stamp()}.db")
+    except PeeweeException:  # it is damaged: that may be why it is restored
+        database.close()
+        old = _move_aside(path, backups)
+    database.close()
+    return _put_in_place(staged, path, old)
+
+
+def restore_damaged(file: Path, path: Path, backups: Path, run: Path) -> Path:
+    """Restore where the database cannot even be opened; its files are moved aside.
+
+    Whether something runs cannot be read there, so the doorbells of the home say it.
+    """
+    if alive := _listening(run):
+        raise Conflict(f"Roost is running (pids {alive}). Stop it, then restore.")
+    return _put_in_place(_stage(file, path), path, _move_aside(path, backups))
+
+
+def _stage(file: Path, path: Path) -> Path:
     verify(file)
     staged = path.with_name(path.name + ".restoring")
     staged.unlink(missing_ok=True)
     source = _open_read_only(file)
     source.execute_sql("VACUUM INTO ?", (str(staged),))
     source.close()
-    old = backup(database, backups / f"before-restore-{_stamp()}.db")
-    database.close()
+    staged.chmod(0o600)
+    return staged
+
+
+def _put_in_place(staged: Path, path: Path, old: Path) -> Path:
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    staged.chmod(0o600)
     staged.rename(path)
     return old
+
+
+def _move_aside(path: Path, backups: Path) -> Path:
+    backups.mkdir(parents=True, exist_ok=True)
+    old = backups / f"before-restore-{_stamp()}.db"
+    for suffix in ("", "-wal", "-shm"):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(old.with_name(old.name + suffix))
+    return old
+
+
+def _listening(run: Path) -> list[int]:
+    """Pids of living processes that have a doorbell here: `channel.pid.random.bell`."""
+    named = {int(bell.name.split(".")[-3]) for bell in run.glob("*.*.*.bell")}
+    return sorted(pid for pid in named if start_ticks(pid) is not None)
 
 
 def _open_read_only(file: Path) -> CySqliteDatabase:
@@ -100,4 +162,5 @@ def _refuse_postgres(database: Database) -> None:
 
 
 def _stamp() -> str:
-    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    # With microseconds: two restores in one second must not meet.
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")

@@ -61,6 +61,13 @@ def checks(settings: Settings) -> Iterator[Check]:
             fix="Check ROOST_HOME, ROOST_DATABASE_URL and the directory's permissions.",
         )
         return
+    try:
+        yield from _inside(broker)
+    finally:
+        broker.close()
+
+
+def _inside(broker: Broker) -> Iterator[Check]:
     schema = _schema(broker.database)
     yield schema
     if schema.status == "ok":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Final
 
 from broker import agents
@@ -14,8 +15,7 @@ FIRST_AGENT: Final = "scout"
 
 def prepare(settings: Settings) -> bool:
     """Make the agent `scout` when there is no agent at all; True when it was made."""
-    broker = open_broker(settings)
-    with broker.database.write() as tx:
+    with closing(open_broker(settings)) as broker, broker.database.write() as tx:
         if tx.one("SELECT 1 AS x FROM agents LIMIT 1"):
             return False
         agents.upsert(tx, FIRST_AGENT, AgentChange())

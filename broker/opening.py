@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -49,10 +50,14 @@ class Broker:
 def open_broker(settings: Settings, *, migrated: bool = True) -> Broker:
     """Open the home, making it if it is new and migrating it unless told not to."""
     settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    bells = _bells(settings)
-    database = Database(_dialect(settings), bells)
-    if migrated:
-        migrate(database, settings.home / "backups")
+    with ExitStack() as undo:
+        bells = _bells(settings)
+        undo.callback(bells.close)
+        database = Database(_dialect(settings), bells)
+        undo.callback(database.close)
+        if migrated:
+            migrate(database, settings.home / "backups")
+        undo.pop_all()
     broker = Broker(settings=settings, database=database, bells=bells)
     database.hint = broker.hint
     return broker

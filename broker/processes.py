@@ -96,6 +96,8 @@ def is_dead(owner: str) -> bool:
 
     False for processes of other machines, of which nothing is known here.
     """
+    if "@" not in owner:
+        return False  # an outside worker's own name
     place, pid, ticks = owner.rsplit(":", 2)
     is_here = place.partition("@")[2] == this_host()
     return is_here and start_ticks(int(pid)) != int(ticks)

@@ -83,7 +83,8 @@ CLASSES: Final = (
         name="steps",
         table="steps",
         key="task_id",
-        condition="task_id IN (SELECT id FROM tasks WHERE finished_at < ?)",
+        condition="task_id IN (SELECT id FROM tasks WHERE finished_at < ?"
+        " AND (status <> 'failed' OR dropped_at IS NOT NULL))",
         keep_days=90,
         why="the journal of finished turns",
     ),
@@ -91,7 +92,8 @@ CLASSES: Final = (
         name="updates",
         table="updates",
         key="id",
-        condition="task_id IN (SELECT id FROM tasks WHERE finished_at < ?)",
+        condition="task_id IN (SELECT id FROM tasks WHERE finished_at < ?"
+        " AND (status <> 'failed' OR dropped_at IS NOT NULL))",
         keep_days=90,
         why="the log of finished tasks",
     ),

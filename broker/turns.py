@@ -388,6 +388,9 @@ def fail(
 def _back_off(tx: Transaction, turn: Turn, error: dict[str, Any]) -> None:
     delay = min(BACKOFF_SECONDS * 2 ** (turn.attempts - 1), BACKOFF_LIMIT_SECONDS)
     delay *= random.uniform(0.5, 1.0)
+    # A provider that names a delay gets it, up to the same limit.
+    asked = float(error.get("retry_after_seconds") or 0.0)
+    delay = max(delay, min(asked, BACKOFF_LIMIT_SECONDS))
     now = now_us()
     tx.execute(
         "UPDATE tasks SET status = 'queued', lease_owner = NULL, error = ?,"

@@ -208,7 +208,8 @@ def _unblocked_by(database: Database, row: Row) -> str | None:
     if row["not_before_at"] is not None:
         error = (json.load(row["error"]) or {}).get("message", "a failure")
         return f"its back-off ({tasks.shape(row)['not_before_at']}) after: {error}"
-    holder = database.read_one(
+    # Turns of one agent stand in line; its execs do not.
+    holder = row["type"] == "turn" and database.read_one(
         "SELECT turn_id FROM agents WHERE id = ? AND turn_id <> ?",
         row["agent_id"],
         row["id"],

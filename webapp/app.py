@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import flask
 from apiflask import APIFlask
 from flask import Response
 
@@ -31,6 +32,16 @@ SECURITY_HEADERS: Final = {
 }
 
 
+class Request(flask.Request):
+    """A request whose empty body is an empty object: `curl -X POST …/kill` will do."""
+
+    def get_json(self, *args: Any, **options: Any) -> Any:
+        """Return the JSON body; `{}` where there is none."""
+        if not self.get_data(cache=True):
+            return {}
+        return super().get_json(*args, **options)
+
+
 def create_app(settings: Settings, broker: Broker) -> APIFlask:
     """Build the application on an open broker."""
     app = APIFlask(
@@ -46,6 +57,7 @@ def create_app(settings: Settings, broker: Broker) -> APIFlask:
         VALIDATION_ERROR_SCHEMA=problems.Problem.model_json_schema(),
         ROOST_TOKEN=ensure_token(settings),
     )
+    app.request_class = Request
     app.extensions["roost"] = Context(broker, Live(broker))
     problems.register(app)
     app.register_blueprint(open_routes)

@@ -33,9 +33,12 @@ def key() -> str | None:
 
 
 def effect_key() -> str | None:
-    """Return the key under which this request's effect happens once."""
+    """Return the key under which this request's effect happens once.
+
+    It holds the path, so that a key that comes back elsewhere is not taken for this.
+    """
     found = key()
-    return None if found is None else f"request/{found}"
+    return None if found is None else f"request/{request.path}/{found}"
 
 
 def begin() -> Response | None:

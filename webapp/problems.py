@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from http import HTTPStatus
 from typing import Final
 
 import structlog
@@ -13,6 +12,7 @@ from flask import Response, json
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException
+from werkzeug.http import HTTP_STATUS_CODES
 
 from broker.errors import BrokerError, TooManyWaiting
 from webapp.api import schemas
@@ -135,9 +135,11 @@ _DETAILS: Final = {
     400: "The body cannot be read: send a JSON object as application/json.",
     401: "Send `Authorization: Bearer <token>`; the token is in $ROOST_HOME/token.",
     404: "Nothing is at this path; /docs lists the routes.",
+    413: "The body is larger than this server takes (8 MiB).",
     405: "The route does not take this method; the Allow header lists those it takes.",
 }
 
 
 def _slug_of(status: int) -> str:
-    return HTTPStatus(status).phrase.lower().replace(" ", "-")
+    # Not http.HTTPStatus: Python 3.13 renamed some, and a slug must not change.
+    return HTTP_STATUS_CODES[status].lower().replace(" ", "-")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 
 from broker import open_broker, processes
+from broker.logs import set_up_logging
 from broker.processes import identify
 from broker.settings import load
 from webapp.app import create_app
 
+set_up_logging()
 settings = load()
 broker = open_broker(settings)
 app = create_app(settings, broker)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import logging
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import structlog
 
 from broker import Broker, open_broker, processes
 from broker.leases import Worker
 from broker.lifeline import end_with_parent
+from broker.logs import set_up_logging
 from broker.processes import Identity, identify
 from broker.queue import HintQueue
 from broker.settings import Settings, load
@@ -55,27 +51,6 @@ def start_process(kind: str, **facts: Any) -> WorkerProcess:
         worker=Worker(owner=identity.owner),
         batcher=Batcher(),
     )
-
-
-def set_up_logging(environ: Mapping[str, str] | None = None) -> None:
-    """Log sentences for people on a terminal, JSON lines elsewhere."""
-    del environ
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer()
-        if sys.stderr.isatty()
-        else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
-    logging.basicConfig(level=logging.WARNING)
 
 
 def _unregister(broker: Broker, identity: Identity) -> None:

@@ -74,4 +74,7 @@ class ModelError(Exception):
 
     def as_json(self) -> dict[str, Any]:
         """Return the error as a task carries it."""
-        return {"type": self.kind, "message": str(self)}
+        shown = {"type": self.kind, "message": str(self)}
+        if self.retry_after_seconds is None:
+            return shown
+        return {**shown, "retry_after_seconds": self.retry_after_seconds}

@@ -317,8 +317,11 @@ ALL: tuple[type[Model], ...] = (
 PARTIAL_INDEXES: tuple[str, ...] = (
     # The claim: what is queued, oldest first.
     "CREATE INDEX tasks_queued ON tasks (type, rank, seq) WHERE status = 'queued'",
-    # The head of an agent's line.
-    "CREATE INDEX tasks_agent_open ON tasks (agent_id, type, rank, seq)"
+    # The head of an agent's line. SQLite uses a partial index only where a query has
+    # the same condition word for word, so the open tasks need one of their own.
+    "CREATE INDEX tasks_agent_queued ON tasks (agent_id, type, rank, seq)"
+    " WHERE status = 'queued'",
+    "CREATE INDEX tasks_agent_open ON tasks (agent_id, type, seq)"
     " WHERE status IN ('queued', 'running', 'waiting')",
     # Leases: what may have lost its worker.
     "CREATE INDEX tasks_leased ON tasks (lease_expires_at) WHERE status = 'running'",

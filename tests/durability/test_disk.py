@@ -1,13 +1,22 @@
-"""What turns leave on disk grows with their number, and is given back."""
+"""What turns leave on disk grows with their number, is given back, and slows none."""
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from agents.models.scripted import ScriptedModel
-from broker import retention
+from broker import Broker, agents, retention, turns
+from broker.agents import AgentChange
+from broker.database import Database, Row, SqliteDialect
+from broker.doorbell import UnixBells
 from broker.leases import Worker
+from broker.migrate import migrate
+from broker.settings import load
+from broker.turns import Message
 from workers.batcher import Batcher
 from workers.keeper import Keeper
 from workers.turns import TurnTaker
@@ -15,6 +24,11 @@ from workers.turns import TurnTaker
 TURNS: Final = 1_000
 AGENTS: Final = 20
 GROWTH: Final = 2.1
+# A whole table, or all that an agent ever did.
+WALK: Final = re.compile(
+    r"SCAN (tasks|events|entries|steps|updates|marks)"
+    r"|USING INDEX tasks_agent \(agent_id=\?\)"
+)
 SCRIPT: Final = [
     {
         "when": {"matches": "^go "},
@@ -22,6 +36,19 @@ SCRIPT: Final = [
     },
     {"when": {"contains": "idle"}, "text": "There was nothing to do, and it is done."},
 ]
+
+
+def _taker(broker: Broker) -> TurnTaker:
+    model = ScriptedModel(SCRIPT)
+    worker = Worker(owner="worker-1", lease_seconds=600)
+    return TurnTaker(
+        broker=broker,
+        worker=worker,
+        keeper=Keeper(broker, worker, threading.Event()),
+        batcher=Batcher(),
+        default_model=None,
+        find_model=lambda _: model,
+    )
 
 
 def _take_turns(house: Any, taker: TurnTaker, count: int) -> int:
@@ -41,16 +68,7 @@ def _size(house: Any) -> int:
 def test_two_thousand_turns_take_twice_what_one_thousand_take_and_give_it_back(
     house: Any,
 ) -> None:
-    model = ScriptedModel(SCRIPT)
-    worker = Worker(owner="worker-1", lease_seconds=600)
-    taker = TurnTaker(
-        broker=house.broker,
-        worker=worker,
-        keeper=Keeper(house.broker, worker, threading.Event()),
-        batcher=Batcher(),
-        default_model=None,
-        find_model=lambda _: model,
-    )
+    taker = _taker(house.broker)
     for number in range(AGENTS):
         house.agent(f"agent-{number}")
     empty = _size(house)
@@ -67,3 +85,39 @@ def test_two_thousand_turns_take_twice_what_one_thousand_take_and_give_it_back(
     assert min(forgotten[name] for name in ("events", "steps", "updates")) > 0
     # An agent's history is its memory: that is all that stays.
     assert kept < 0.5 * two
+
+
+class Listener(Database):
+    """The product's database, which also remembers what it was asked."""
+
+    asked: dict[str, None]
+
+    def run(self, sql: str, params: Sequence[object]) -> list[Row]:
+        self.__dict__.setdefault("asked", {})[sql] = None
+        return super().run(sql, params)
+
+
+def test_no_statement_of_a_turn_walks_what_grows_with_age(tmp_path: Path) -> None:
+    """Each finds its rows by an index that ends at them: a turn of an agent with a
+    million behind it costs what its first one did (measured in bench/throughput.py)."""
+    settings = load({"ROOST_HOME": str(tmp_path / "home")}, tmp_path)
+    bells = UnixBells(settings.run_directory)
+    database = Listener(SqliteDialect(settings.database_path, "process"), bells)
+    migrate(database, None)
+    broker = Broker(settings=settings, database=database, bells=bells)
+    with database.write() as tx:
+        agents.upsert(tx, "agent-0", AgentChange())
+        posted = turns.post(tx, "agent-0", Message(text="go 1"))
+    _taker(broker).take(str(posted.turn_id))
+
+    walks = {
+        sql: step["detail"]
+        for sql in list(database.asked)
+        if sql.startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))
+        for step in database.read(f"EXPLAIN QUERY PLAN {sql}", *[None] * sql.count("?"))
+        if WALK.search(step["detail"])
+    }
+    broker.close()
+
+    assert len(database.asked) > 20
+    assert walks == {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,8 +24,8 @@ from broker.lifeline import start_ticks
 from broker.settings import load
 from broker.tasks import NewTask
 from broker.turns import Message, Reply
-from sandbox.processes import tree
-from tests.durability.supervisor import Supervisor
+from sandbox.processes import read_stat, tree
+from tests.durability.supervisor import ROOT, Supervisor
 
 # Measured once more, twice at most, when the machine was busy with something else.
 TRIES: Final = 3
@@ -311,3 +313,45 @@ def _begin_a_request_and_die(environ: dict[str, str]) -> None:
     with broker.database.write() as tx:
         receipts.begin(tx, "key-1", "hash")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+DIES_AT_ONCE: Final = """
+import os, signal, sys
+from pathlib import Path
+from sandbox import Control, Job, Policy, choose
+
+cage = choose("auto", scratch=Path(sys.argv[1]))
+
+def die(control):
+    os.write(1, b"%d" % control.pid)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[2] == "run":
+    cage.run(Job(id="x", code="for (;;) {}"), Policy(), emit=print,
+             control=Control(), on_start=die)
+"""
+DEATHS: Final = 10  # one in three leaves bubblewrap's inner process behind
+
+
+def test_what_dies_too_early_to_be_written_down_is_killed_by_the_next_exec_worker(
+    tmp_path: Path, wait_until: Wait
+) -> None:
+    def worker(verb: str) -> str:
+        command = [sys.executable, "-c", DIES_AT_ONCE, str(tmp_path), verb]
+        ended = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, timeout=60)
+        assert ended.returncode == (-signal.SIGKILL if verb == "run" else 0)
+        return ended.stdout.decode()
+
+    sessions = {int(worker("run")) for _ in range(DEATHS)}
+    worker("start")
+
+    assert [pid for pid in _pids() if _session_of(pid) in sessions] == []
+
+
+def _pids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _session_of(pid: int) -> int | None:
+    stat = read_stat(pid)
+    return stat.session if stat and stat.state != "Z" else None

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import url_for
 
-from broker import steps, tasks, turns, updates
+from broker import agents, steps, tasks, turns, updates
 from broker.database import Row, Transaction
 from broker.leases import Worker
 from webapp.api import schemas
@@ -27,6 +27,8 @@ def create_task(body: schemas.TaskIn) -> Any:
         raise ProblemError(
             "wrong-type", 400, "A turn is made by a message: POST …/messages."
         )
+    if body.agent_id is not None:
+        agents.get_or_suggest(broker().database, body.agent_id)
     with broker().database.write() as tx:
         if body.parent_id is not None:
             tasks.get(tx, body.parent_id)  # so no task is its own ancestor

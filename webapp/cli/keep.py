@@ -40,18 +40,10 @@ def backup(file: Path) -> None:
 @json_option
 def restore(file: Path) -> None:
     """Put a backup in place of the database; Roost must not run meanwhile."""
-    from broker import backup as copies
+    from broker.backup import restore_home
 
-    with _home() as broker:
-        settings = broker.settings
-        old = copies.restore(
-            broker.database,
-            file.absolute(),
-            settings.database_path,
-            settings.home / "backups",
-        )
-        for hint in settings.home.glob(f"{settings.queue_path.name}*"):
-            hint.unlink()
+    with broker_refusals():
+        old = restore_home(local_settings(), file.absolute())
     if current().as_json:
         emit_json({"restored": str(file), "previous": str(old)})
     else:

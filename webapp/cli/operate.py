@@ -70,9 +70,9 @@ def _migrate(settings: Settings) -> list[str]:
 
     with (
         broker_refusals(),
-        closing(open_broker(settings, migrated=False).database) as database,
+        closing(open_broker(settings, migrated=False)) as broker,
     ):
-        return migrate(database, settings.home / "backups")
+        return migrate(broker.database, settings.home / "backups")
 
 
 def _prepare(settings: Settings) -> str:
