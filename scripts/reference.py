@@ -397,7 +397,8 @@ def refusals() -> set[Refusal]:
 
 
 def _of_broker() -> Iterator[Refusal]:
-    import broker.receipts  # noqa: F401 (its errors count, too)
+    import broker.query
+    import broker.receipts  # noqa: F401 (their errors count, too)
     from broker.errors import BrokerError
 
     waiting = [BrokerError]

@@ -87,7 +87,7 @@ def test_a_body_that_is_no_object_is_refused(demo: Agent, body: str) -> None:
     _problem(answer, 400)
 
 
-@pytest.mark.parametrize("body", ['{"text": "hel', "text=hello", "", "\xff"])
+@pytest.mark.parametrize("body", ['{"text": "hel', "text=hello", "\xff"])
 def test_malformed_json_is_refused(demo: Agent, body: str) -> None:
     answer = demo.api.send(
         "POST",
@@ -97,6 +97,12 @@ def test_malformed_json_is_refused(demo: Agent, body: str) -> None:
     )
 
     assert "JSON object" in _problem(answer, 400)["detail"]
+
+
+def test_an_empty_body_is_an_empty_object(demo: Agent) -> None:
+    path = f"/api/v1/agents/{demo.id}"
+    assert "text" in _problem(demo.api.send("POST", f"{path}/ask"), 400)["detail"]
+    assert demo.api.send("POST", f"{path}/compact").status_code == 202
 
 
 def test_a_body_that_is_too_large_is_refused(demo: Agent) -> None:

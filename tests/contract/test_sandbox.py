@@ -878,6 +878,8 @@ def abandoned_job(box: Box, tmp_path: Path) -> tuple[int, int]:
     assert worker.stdout is not None
     with worker, worker.stdout as told:
         pid, ticks = map(int, told.readline().split())
+        if bare:  # Bun ends with its parent when it can: stopped, it outlives it surely
+            os.kill(pid, signal.SIGSTOP)
         worker.send_signal(signal.SIGKILL)
     return pid, ticks
 

@@ -45,13 +45,15 @@ def test_a_process_that_is_gone_is_nothing_to_sweep() -> None:
     assert list(children(process.pid)) == []
 
 
+def _all_loaded(members: list[int], count: int) -> bool:
+    return len(members) == count and all(usage(each).memory_bytes for each in members)
+
+
 def test_a_tree_is_measured_with_its_children() -> None:
-    command = ["sh", "-c", "cat & cat"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, start_new_session=True
-    ) as shell:
+    command = ["sh", "-c", "sleep 60 & sleep 60 & wait"]
+    with subprocess.Popen(command, start_new_session=True) as shell:
         deadline = time.monotonic() + 10
-        while len(tree(shell.pid)) < 3 or not usage(tree(shell.pid)[2]).memory_bytes:
+        while not _all_loaded(tree(shell.pid), count=3):
             assert time.monotonic() < deadline, "the shell has not started its children"
         parts = [usage(child).memory_bytes for child in tree(shell.pid)[1:]]
         whole = usage(shell.pid).memory_bytes
