@@ -36,12 +36,21 @@ def check_id(id: str) -> str:
     return id
 
 
-def upsert(tx: Transaction, id: str | None, change: AgentChange) -> tuple[str, bool]:
-    """Make the agent, or change the one that has this id; True when it was made."""
+def upsert(
+    tx: Transaction,
+    id: str | None,
+    change: AgentChange,
+    *,
+    parent_id: str | None = None,
+) -> tuple[str, bool]:
+    """Make the agent, or change the one that has this id; True when it was made.
+
+    `parent_id` is the agent that makes it, if an agent does.
+    """
     if id is not None and tx.one("SELECT 1 AS x FROM agents WHERE id = ?", id):
         update(tx, id, change)
         return id, False
-    made = _insert(tx, check_id(id) if id else _free_id(tx), change)
+    made = _insert(tx, check_id(id) if id else _free_id(tx), change, parent_id)
     # Nothing was made when somebody else was faster: then there is one to change.
     return (made, True) if made else upsert(tx, id, change)
 
@@ -151,10 +160,19 @@ def shape(database: Database, row: Row) -> Row:
         "last_activity_at": rfc3339(row["last_activity_at"]),
         "cost_usd_today": row.get("cost") or 0.0,
         "metadata": json.load(row["metadata"]),
+        "forked_from": _forked_from(row),
     }
 
 
-def _insert(tx: Transaction, id: str, change: AgentChange) -> str | None:
+def _forked_from(row: Row) -> Row | None:
+    if row["fork_entry_id"] is None:
+        return None
+    return {"agent_id": row["fork_agent_id"], "entry_id": row["fork_entry_id"]}
+
+
+def _insert(
+    tx: Transaction, id: str, change: AgentChange, parent_id: str | None
+) -> str | None:
     now = now_us()
     columns = {
         "name": id,
@@ -164,6 +182,7 @@ def _insert(tx: Transaction, id: str, change: AgentChange) -> str | None:
         "id": id,
         "state": "idle",
         "generation": 1,
+        "parent_id": parent_id,
         "created_at": now,
         "updated_at": now,
     }

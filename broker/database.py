@@ -64,6 +64,11 @@ class Transaction:
         """The suffix that locks the rows of a SELECT, where a dialect needs one."""
         return self._database.for_update
 
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect in use."""
+        return self._database.dialect
+
     def execute(self, sql: str, *params: object) -> list[Row]:
         """Run one statement to its end; return its rows."""
         return self._database.run(sql, params)

@@ -40,6 +40,10 @@ class Bell(Protocol):
     def generation(self) -> int:
         """How often it rang; read it before you look at the database."""
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it will never ring again: then a wait returns at once."""
+
     def wait(self, seen: int, timeout_seconds: float) -> bool:
         """Block until the generation passes `seen`; False when the time ran out."""
 
@@ -156,6 +160,11 @@ class UnixBell:
     def generation(self) -> int:
         """How often it rang."""
         return self._generation
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it will never ring again: then a wait returns at once."""
+        return self._closed
 
     def wait(self, seen: int, timeout_seconds: float) -> bool:
         """Block until the generation passes `seen`, a nudge, or the time is over."""

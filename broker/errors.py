@@ -44,6 +44,20 @@ class BadId(BrokerError):
         self.id = id
 
 
+class BadLabel(BrokerError):
+    """A label does not follow the rule."""
+
+    slug = "bad-label"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The label {name[:80]!r} is not allowed: it has letters, digits, dots, "
+            "underscores and hyphens, begins with a letter or digit, and has at most "
+            "64 characters."
+        )
+        self.name = name
+
+
 class Conflict(BrokerError):
     """The row is not in a state that allows the verb."""
 
@@ -86,6 +100,35 @@ class TooManyWaiting(BrokerError):
             f"Try again in {retry_after_seconds} s."
         )
         self.limit, self.retry_after_seconds = limit, retry_after_seconds
+
+
+class AgentLimit(Conflict):
+    """An agent has reached a limit of what agents may start by themselves."""
+
+    slug = "agent-limit"
+
+    def __init__(self, what: str, limit: int, advice: str) -> None:
+        super().__init__(f"{what}; the limit is {limit}. {advice}")
+        self.limit = limit
+
+
+class ChainStopped(Conflict):
+    """Agents have written to one another for too long with no word of a person."""
+
+    slug = "chain-stopped"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        chain: tuple[int, ...],
+        agents: tuple[str, ...],
+        hops: int,
+        target: str,
+    ) -> None:
+        super().__init__(detail)
+        self.chain, self.agents, self.hops = chain, agents, hops
+        self.target = target
 
 
 class SchemaError(BrokerError):

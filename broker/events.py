@@ -1,6 +1,8 @@
 """The event log: append, list by cursor, and each reader's marks.
 
 Ids are in commit order on every store, so `id > cursor` never skips and never repeats.
+A mark says that a reader has something to read (`read_at` is NULL), or has read it.
+What no mark means is in `broker.readers`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import Any, Final
 
 from broker import json
 from broker.database import Database, Row, Transaction
+from broker.errors import NotFound
 from broker.states import Priority, Stream
 from broker.times import now_us, rfc3339
 
@@ -31,7 +34,8 @@ class NewEvent:
     subject: str | None = None
     source: str | None = None
     cause_id: int | None = None
-    hop: int = 0
+    # How many agents have passed it on; None: as many as its cause.
+    hop: int | None = None
     key: str | None = None
 
 
@@ -42,6 +46,26 @@ class EventFilter:
     stream: str | None = None
     scope: str | None = None
     subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Which part of a list: between two ids, from one end, so many."""
+
+    after: int = 0
+    before: int | None = None
+    newest_first: bool = False
+    limit: int = PAGE
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """The ids between which the part lies."""
+        return self.after, 2**62 if self.before is None else self.before
+
+    @property
+    def direction(self) -> str:
+        """The order, in SQL."""
+        return "DESC" if self.newest_first else "ASC"
 
 
 def append(tx: Transaction, *events: NewEvent) -> list[int]:
@@ -56,7 +80,8 @@ def _append_one(tx: Transaction, event: NewEvent, now: int) -> int:
     row = tx.one(
         "INSERT INTO events (stream, scope, subject, kind, priority, body, payload,"
         " source, cause_id, hop, created_at, key)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?,"
+        " COALESCE(?, (SELECT hop FROM events WHERE id = ?), 0), ?, ?)"
         " ON CONFLICT (key) DO NOTHING RETURNING id",
         event.stream,
         event.scope,
@@ -68,6 +93,7 @@ def _append_one(tx: Transaction, event: NewEvent, now: int) -> int:
         event.source,
         event.cause_id,
         event.hop,
+        event.cause_id,
         now,
         event.key,
     )
@@ -83,9 +109,9 @@ def emit_turn(
     kind: str,
     payload: dict[str, Any],
     *,
-    cause_id: int | None = None,
+    cause_id: int | None,
 ) -> int:
-    """Append one event of a turn's own stream."""
+    """Append one event of a turn's own stream; its cause is the turn's."""
     return append(
         tx,
         NewEvent(
@@ -97,6 +123,21 @@ def emit_turn(
             cause_id=cause_id,
         ),
     )[0]
+
+
+def quiet(tx: Transaction, event_id: int) -> None:
+    """Let an event wake nobody; only for one that this very transaction appended."""
+    tx.execute("UPDATE events SET priority = ? WHERE id = ?", Priority.NORMAL, event_id)
+
+
+def take(tx: Transaction, reader: str, event_id: int, turn_id: str) -> None:
+    """Note which turn of the reader takes an event."""
+    tx.execute(
+        "UPDATE marks SET turn_id = ? WHERE reader = ? AND event_id = ?",
+        turn_id,
+        reader,
+        event_id,
+    )
 
 
 def mark_read(tx: Transaction, turn_id: str) -> None:
@@ -119,11 +160,18 @@ def find(tx: Transaction | Database, event_id: int) -> Row | None:
     return None if row is None else shape(row)
 
 
+def parse_id(id: str) -> int:
+    """Return an event's id as it stands in a path; raise NotFound for anything else."""
+    if id.isascii() and id.isdigit() and len(id) <= 18:
+        return int(id)
+    raise NotFound("event", id)
+
+
 def list_after(
     database: Database, wanted: EventFilter, *, after: int, limit: int = PAGE
 ) -> list[Row]:
     """List events with a greater id, oldest first."""
-    where, params = _where(wanted)
+    where, params = conditions(wanted)
     rows = database.read(
         f"SELECT * FROM events WHERE id > ?{where} ORDER BY id LIMIT ?",
         after,
@@ -133,16 +181,15 @@ def list_after(
     return [shape(row) for row in rows]
 
 
-def list_before(
-    database: Database, wanted: EventFilter, *, before: int | None, limit: int = PAGE
-) -> list[Row]:
-    """List events with a smaller id, newest first."""
-    where, params = _where(wanted)
+def list_page(database: Database, wanted: EventFilter, window: Window) -> list[Row]:
+    """List the events of a window, from the end that it names."""
+    where, params = conditions(wanted)
     rows = database.read(
-        f"SELECT * FROM events WHERE id < ?{where} ORDER BY id DESC LIMIT ?",
-        before if before is not None else 2**62,
+        f"SELECT * FROM events WHERE id > ? AND id < ?{where}"
+        f" ORDER BY id {window.direction} LIMIT ?",
+        *window.bounds,
         *params,
-        limit,
+        window.limit,
     )
     return [shape(row) for row in rows]
 
@@ -171,25 +218,36 @@ def mark(
     )
 
 
-def mark_own(tx: Transaction, reader: str, event_id: int, priority: Priority) -> None:
-    """Note that the reader sent this event itself: it is born read."""
-    mark(tx, reader, event_id, priority)
+def mark_read_by(
+    tx: Transaction, reader: str, event_id: int, priority: Priority
+) -> None:
+    """Note that the reader has read this event, or sent it: then it is born read."""
     tx.execute(
-        "UPDATE marks SET read_at = ? WHERE reader = ? AND event_id = ?",
-        now_us(),
+        "INSERT INTO marks (reader, event_id, rank, read_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (reader, event_id) DO UPDATE"
+        " SET read_at = COALESCE(marks.read_at, excluded.read_at)",
         reader,
         event_id,
+        priority.rank,
+        now_us(),
     )
 
 
-def unread_count(tx: Transaction | Database, reader: str, *, up_to: int) -> int:
-    """Count the reader's unread events, stopping at `up_to`."""
+def unread_count(
+    tx: Transaction | Database,
+    reader: str,
+    *,
+    up_to: int,
+    ranks: tuple[int, int] = (0, len(Priority)),
+) -> int:
+    """Count the reader's unread events of these ranks, stopping at `up_to`."""
     sql = (
         "SELECT COUNT(*) AS n FROM (SELECT 1 FROM marks"
-        " WHERE reader = ? AND read_at IS NULL LIMIT ?) AS unread"
+        " WHERE reader = ? AND rank BETWEEN ? AND ? AND read_at IS NULL LIMIT ?)"
+        " AS unread"
     )
     run = tx.execute if isinstance(tx, Transaction) else tx.read
-    return int(run(sql, reader, up_to)[0]["n"])
+    return int(run(sql, reader, *ranks, up_to)[0]["n"])
 
 
 def shape(row: Row) -> Row:
@@ -201,7 +259,8 @@ def shape(row: Row) -> Row:
         "subject": row["subject"],
         "kind": row["kind"],
         "priority": row["priority"],
-        "body": row["body"],
+        # A reader's own, where it was edited before it was read.
+        "body": row.get("edited") or row["body"],
         "payload": json.load(row["payload"]),
         "source": row["source"],
         "cause_id": row["cause_id"],
@@ -210,7 +269,8 @@ def shape(row: Row) -> Row:
     }
 
 
-def _where(wanted: EventFilter) -> tuple[str, list[str]]:
+def conditions(wanted: EventFilter) -> tuple[str, list[str]]:
+    """Return a filter as SQL (` AND stream = ?`), with its parameters."""
     clauses, params = "", []
     for column in ("stream", "scope", "subject"):
         value = getattr(wanted, column)

@@ -101,8 +101,10 @@ def standing(database: Database, held: dict[str, int]) -> dict[str, Standing]:
 
 def stopped_error(verb: str, reason: str | None) -> dict[str, Any]:
     """Say in a task's error that somebody stopped it."""
-    kind = "killed" if verb == "kill" else "cancelled"
-    return {"type": kind, "message": reason or f"The task was {kind}."}
+    if verb == "kill":
+        said = reason or "The task was killed."
+        return {"type": "killed", "message": said, "reason": reason, "killed": True}
+    return {"type": "cancelled", "message": reason or "The task was cancelled."}
 
 
 def lead(tx: Transaction, role: str, owner: str, seconds: float) -> bool:

@@ -173,6 +173,11 @@ class PostgresBell:
         """How often it rang."""
         return self._generation
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it will never ring again: then a wait returns at once."""
+        return self._closed
+
     def wait(self, seen: int, timeout_seconds: float) -> bool:
         """Block until the generation passes `seen`, a nudge, or the time is over."""
         with self._changed:

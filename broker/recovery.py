@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from broker import agents, tasks, updates
+from broker import agents, tasks, updates, waking
 from broker.database import Database, Transaction
 from broker.leases import stopped_error
 from broker.times import SECOND_US, now_us
@@ -81,7 +81,7 @@ def wake_due(tx: Transaction) -> list[str]:
         " WHERE waits.deadline_at <= ?",
         now_us(),
     )
-    return [row["task_id"] for row in rows if tasks.wake(tx, row["task_id"])]
+    return [row["task_id"] for row in rows if waking.queue_again(tx, row["task_id"])]
 
 
 def offer_again(tx: Transaction, task_type: str, *, queue_is_empty: bool) -> list[str]:
@@ -94,7 +94,7 @@ def offer_again(tx: Transaction, task_type: str, *, queue_is_empty: bool) -> lis
     patience = HINT_SETTLE_SECONDS if queue_is_empty else HINT_PATIENCE_SECONDS
     rows = tx.execute(
         "UPDATE tasks SET hinted_at = ? WHERE seq IN (SELECT seq FROM tasks AS t"
-        " WHERE t.type = ? AND t.status = 'queued'"
+        " WHERE t.type = ? AND t.status = 'queued' AND t.absorbed_by IS NULL"
         " AND (t.not_before_at IS NULL OR t.not_before_at <= ?)"
         " AND (t.hinted_at IS NULL OR t.hinted_at <= ?"
         "  OR (t.not_before_at IS NOT NULL AND t.hinted_at < t.not_before_at))"

@@ -98,6 +98,14 @@ CLASSES: Final = (
         why="the log of finished tasks",
     ),
     RetentionClass(
+        name="artifacts",
+        table="artifacts",
+        key="id",
+        condition="created_at < ?",
+        keep_days=90,
+        why="large results and images; the history keeps their head and tail",
+    ),
+    RetentionClass(
         name="tasks",
         table="tasks",
         key="seq",

@@ -42,6 +42,8 @@ class Settings:
     durability: Durability
     sandbox: SandboxMode
     model: str | None
+    fast_model: str | None
+    context_tokens: int | None
     bun: str | None
     environ: Mapping[str, str]
 
@@ -65,6 +67,15 @@ class Settings:
         """Huey's SQLite file; meaningful only for an sqlite queue URL."""
         return Path(self.queue_url.removeprefix("sqlite:///"))
 
+    @property
+    def sqlite_files(self) -> tuple[Path, ...]:
+        """The SQLite files in use, for whoever has to keep away from them."""
+        scheme = "sqlite:///"
+        urls = (self.database_url, self.queue_url)
+        return tuple(
+            Path(url.removeprefix(scheme)) for url in urls if url.startswith(scheme)
+        )
+
 
 def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
     """Read the settings; raise SettingsError naming a variable it cannot use."""
@@ -82,6 +93,8 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
         durability=_one_of(values, "ROOST_DURABILITY", ("power", "process")),
         sandbox=_one_of(values, "ROOST_SANDBOX", ("auto", "required", "off")),
         model=values.get("ROOST_MODEL") or None,
+        fast_model=values.get("ROOST_FAST_MODEL") or None,
+        context_tokens=_tokens(values.get("ROOST_CONTEXT_TOKENS")),
         bun=values.get("ROOST_BUN") or None,
         environ=values,
     )
@@ -150,6 +163,17 @@ def _port(text: str | None) -> int:
         return DEFAULT_PORT
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise SettingsError(f"PORT is {text!r}; it must be a number from 1 to 65535.")
+    return int(text)
+
+
+def _tokens(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal():
+        raise SettingsError(
+            f"ROOST_CONTEXT_TOKENS is {text!r}; it must be a number of tokens, "
+            "or 0 for no compaction that nobody asked for."
+        )
     return int(text)
 
 

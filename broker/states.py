@@ -23,10 +23,16 @@ TERMINAL: Final = frozenset(
 )
 
 # running → queued: a lease ran out, a drain handed over, or a failure is retried.
+# queued → completed: the turn that ran has read its message, and answered for it.
 # failed → queued: a person retries a dead letter.
 TASK_TRANSITIONS: Final[dict[TaskStatus, frozenset[TaskStatus]]] = {
     TaskStatus.QUEUED: frozenset(
-        {TaskStatus.RUNNING, TaskStatus.FAILED, TaskStatus.CANCELLED}
+        {
+            TaskStatus.RUNNING,
+            TaskStatus.COMPLETED,
+            TaskStatus.FAILED,
+            TaskStatus.CANCELLED,
+        }
     ),
     TaskStatus.RUNNING: frozenset(
         {

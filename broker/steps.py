@@ -6,6 +6,7 @@ is resumed, so whatever it touches can tell a repeat. Every function here is fen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,17 @@ def key(turn_id: str, number: int) -> str:
 def number_of(key: str) -> int:
     """Return the number in a step's key."""
     return int(key.rpartition("/")[2])
+
+
+def tool_call_id(tx: Transaction, key: str) -> str | None:
+    """Return the model's own id of the call that is this step."""
+    turn_id, _, _ = key.rpartition("/")
+    row = tx.one(
+        "SELECT tool_call_id FROM steps WHERE task_id = ? AND number = ?",
+        turn_id,
+        number_of(key),
+    )
+    return row["tool_call_id"] if row else None
 
 
 def start_model(
@@ -116,6 +128,30 @@ def fail_model(
         turn_id,
         number,
     )
+
+
+def open_calls(tx: Transaction, turn_id: str, call_ids: Sequence[str]) -> list[Row]:
+    """Say how far calls without a result in the history have come:
+    `{tool_call_id, status, result}`."""
+    marks = ", ".join("?" * len(call_ids))
+    rows = tx.execute(
+        "SELECT tool_call_id, status, result FROM steps WHERE task_id = ?"
+        f" AND tool_call_id IN ({marks})",
+        turn_id,
+        *call_ids,
+    )
+    return [{**row, "result": json.load(row["result"])} for row in rows]
+
+
+def number_of_call(tx: Transaction, turn_id: str, tool_call_id: str) -> int:
+    """Return the number of a planned call's step."""
+    row = tx.execute(
+        "SELECT number FROM steps WHERE task_id = ? AND tool_call_id = ?"
+        " ORDER BY number DESC LIMIT 1",
+        turn_id,
+        tool_call_id,
+    )[0]
+    return int(row["number"])
 
 
 def start_tool(

@@ -6,22 +6,29 @@ Zero rows is an answer, which becomes the error that says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, Final
 
-from broker import agents, events, json, leases, updates
+from broker import agents, events, json, leases, results, routing, updates, waking
 from broker.database import Database, Row, Transaction
-from broker.errors import Conflict, LeaseLost, NotFound, TooManyWaiting, WrongTransition
+from broker.errors import Conflict, LeaseLost, WrongTransition
+from broker.events import NewEvent
 from broker.leases import Worker
-from broker.states import TASK_TRANSITIONS, TERMINAL, Priority
+from broker.states import TASK_TRANSITIONS, TERMINAL, Stream
+from broker.task_rows import QUEUED_LIMIT, NewTask, create, find, get
 from broker.times import now_us, rfc3339
+from broker.waking import DUE_CHANNEL, STOP_CHANNEL
 
-# Back-pressure: this many tasks may be queued in all.
-QUEUED_LIMIT: Final = 10_000
-# The doorbell that workers with running tasks listen on: somebody wants one to stop.
-STOP_CHANNEL: Final = "stop"
-# The doorbell of the scheduler: a deadline was written down.
-DUE_CHANNEL: Final = "due"
+__all__ = [
+    "DUE_CHANNEL",
+    "QUEUED_LIMIT",
+    "STOP_CHANNEL",
+    "NewTask",
+    "create",
+    "find",
+    "get",
+]
+
 # For each final state, as SQL, those that may lead to it.
 _SOURCES: Final = {
     str(final): ", ".join(
@@ -29,104 +36,6 @@ _SOURCES: Final = {
     )
     for final in TERMINAL
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewTask:
-    """A task before it is queued."""
-
-    type: str
-    payload: dict[str, Any]
-    id: str | None = None
-    agent_id: str | None = None
-    parent_id: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
-    priority: Priority = Priority.NORMAL
-    cause_id: int | None = None
-    key: str | None = None
-
-
-def create(tx: Transaction, new: NewTask, *, hint: bool = True) -> tuple[Row, bool]:
-    """Queue a task; an id that exists gives that task back, and False."""
-    if found := _existing(tx, new):
-        return found, False
-    _refuse_flood(tx)
-    now = now_us()
-    row = _insert(tx, new, now, hinted_at=now if hint else None)
-    if row is None:  # somebody else made it between our look and our insert
-        return create(tx, new, hint=hint)
-    updates.append(tx, row["id"], "spawn", {"type": new.type})
-    if hint:
-        tx.hint(new.type, row["id"])
-    return row, True
-
-
-def _existing(tx: Transaction, new: NewTask) -> Row | None:
-    if new.key is not None:
-        same_key = tx.one("SELECT * FROM tasks WHERE key = ?", new.key)
-        if same_key is not None:
-            return same_key
-    if new.id is None:
-        return None
-    found = find(tx, agents.check_id(new.id))
-    if found is not None and found["type"] != new.type:
-        raise Conflict(
-            f"Task {found['id']} exists and is of type {found['type']!r}, "
-            f"not {new.type!r}. Choose another id."
-        )
-    return found
-
-
-def _refuse_flood(tx: Transaction) -> None:
-    # A probe at the limit's offset: the index is walked only when there is a backlog.
-    full = tx.one(
-        "SELECT 1 AS x FROM tasks WHERE status = 'queued' LIMIT 1 OFFSET ?",
-        QUEUED_LIMIT - 1,
-    )
-    if full:
-        raise TooManyWaiting("The number of queued tasks", QUEUED_LIMIT)
-
-
-def _insert(
-    tx: Transaction, new: NewTask, now: int, hinted_at: int | None
-) -> Row | None:
-    while True:
-        id = new.id or f"{new.type}-{agents.next_number(tx, new.type)}"
-        row = tx.one(
-            "INSERT INTO tasks (id, type, status, agent_id, parent_id, payload,"
-            " metadata, rank, attempts, crashes, epoch, hinted_at, cause_id, key,"
-            " created_at, updated_at)"
-            " VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, 0, 0, 0, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (id) DO NOTHING RETURNING *",
-            id,
-            new.type,
-            new.agent_id,
-            new.parent_id,
-            json.dump(new.payload),
-            json.dump(new.metadata),
-            new.priority.rank,
-            hinted_at,
-            new.cause_id,
-            new.key,
-            now,
-            now,
-        )
-        if row is not None or new.id is not None:
-            return row
-
-
-def find(tx: Transaction | Database, id: str) -> Row | None:
-    """Return the task's row, or None."""
-    sql = "SELECT * FROM tasks WHERE id = ?"
-    return tx.one(sql, id) if isinstance(tx, Transaction) else tx.read_one(sql, id)
-
-
-def get(tx: Transaction | Database, id: str) -> Row:
-    """Return the task's row; raise NotFound."""
-    row = find(tx, id)
-    if row is None:
-        raise NotFound("task", id)
-    return row
 
 
 def claim(tx: Transaction, id: str, worker: Worker) -> Row | None:
@@ -156,8 +65,10 @@ def _claim_where(
         "UPDATE tasks SET status = 'running', epoch = epoch + 1, lease_owner = ?,"
         " lease_expires_at = ?, started_at = COALESCE(started_at, ?), updated_at = ?,"
         " attempts = CASE WHEN attempts = 0 THEN 1 ELSE attempts END,"
-        " waiting_for = NULL, not_before_at = NULL, stop_verb = NULL"
-        f" WHERE status = 'queued' AND {condition}"
+        " waiting_for = NULL, not_before_at = NULL,"
+        # An interrupt that came while nobody ran it still holds.
+        " stop_verb = CASE WHEN stop_verb = 'interrupt' THEN stop_verb END"
+        f" WHERE status = 'queued' AND absorbed_by IS NULL AND {condition}"
         " AND (not_before_at IS NULL OR not_before_at <= ?) RETURNING *",
         worker.owner,
         worker.expiry(now),
@@ -231,20 +142,46 @@ def end(
     )
     if row is None:
         raise WrongTransition(id, get(tx, id)["status"], status)
-    updates.append(tx, id, status, error or {})
+    if row["type"] == "exec" and status == "completed" and row["agent_id"]:
+        row = results.number(tx, row)
+    told = updates.append(tx, id, status, error or {})
     tx.execute("DELETE FROM waits WHERE task_id = ?", id)
     wake_waiters(tx, id)
+    if told.event_id is not None and row["parent_id"] is not None:
+        waking.tell_of_end(tx, row, told.event_id)
     if row["type"] == "turn":
+        _let_absorbed_go(tx, row)
         _close_turn(tx, row)
         release_agent(tx, row["agent_id"], id)
     return row
 
 
+def _let_absorbed_go(tx: Transaction, row: Row) -> None:
+    """Turns whose messages this one had read, and could not answer, take their own
+    course again."""
+    if row["status"] == "completed":
+        return
+    tx.execute(
+        "UPDATE marks SET turn_id = (SELECT id FROM tasks WHERE absorbed_by = ?"
+        " AND cause_id = marks.event_id) WHERE turn_id = ? AND event_id IN"
+        " (SELECT cause_id FROM tasks WHERE absorbed_by = ?)",
+        row["id"],
+        row["id"],
+        row["id"],
+    )
+    tx.execute(
+        "UPDATE tasks SET absorbed_by = NULL, hinted_at = NULL"
+        " WHERE absorbed_by = ? AND status = 'queued'",
+        row["id"],
+    )
+
+
 def _close_turn(tx: Transaction, row: Row) -> None:
-    """Tell the turn's stream that it is over, however it ended.
+    """Tell whoever asked, and the turn's stream, that it is over, however it ended.
 
     Its inputs count as read, unless it failed: then they stay with the dead letter.
     """
+    routing.route(tx, row)
     if row["status"] != "failed":
         events.mark_read(tx, row["id"])
     closing = {"status": row["status"], "usage": json.load(row["usage"])}
@@ -252,10 +189,36 @@ def _close_turn(tx: Transaction, row: Row) -> None:
         closing["text"] = json.load(row["result"])["text"]
     else:
         closing["error"] = json.load(row["error"])
+    if row["started_at"] is not None:
+        _frame_end(tx, row)
     for kind in ("turn_end", "agent_end"):
         events.emit_turn(
             tx, row["agent_id"], row["id"], kind, closing, cause_id=row["cause_id"]
         )
+
+
+def _frame_end(tx: Transaction, row: Row) -> None:
+    """Say for all to hear that the agent's run is over, and how (G64)."""
+    scope, cause_id = f"agent/{row['agent_id']}", row["cause_id"]
+    payload = {"turn_id": row["id"], "status": row["status"]}
+    if row["status"] == "failed":
+        said = NewEvent(
+            stream=Stream.ERRORS,
+            scope=scope,
+            kind="agent_run_error",
+            body=str((json.load(row["error"]) or {}).get("message", "")),
+            payload=payload,
+            cause_id=cause_id,
+        )
+    else:
+        said = NewEvent(
+            stream=Stream.SIGNALS,
+            scope=scope,
+            kind="agent_run_complete",
+            payload=payload,
+            cause_id=cause_id,
+        )
+    events.append(tx, said)
 
 
 def wake_waiters(tx: Transaction, target_id: str) -> None:
@@ -263,24 +226,30 @@ def wake_waiters(tx: Transaction, target_id: str) -> None:
     for row in tx.execute(
         "SELECT DISTINCT task_id FROM waits WHERE target_id = ?", target_id
     ):
-        wake(tx, row["task_id"])
+        waking.queue_again(tx, row["task_id"])
 
 
-def wake(tx: Transaction, id: str) -> bool:
-    """Queue a parked task again; False when it is not parked."""
-    now = now_us()
-    row = tx.one(
-        "UPDATE tasks SET status = 'queued', hinted_at = ?, updated_at = ?"
-        " WHERE id = ? AND status = 'waiting' RETURNING type, agent_id",
-        now,
-        now,
-        id,
-    )
-    if row is None:
-        return False
-    agents.refresh(tx, row["agent_id"])
-    tx.hint(row["type"], id)
-    return True
+def expect(tx: Transaction, ids: Sequence[str], turn_id: str) -> None:
+    """Note that a turn waits for the end of these tasks, and needs no message of it.
+
+    The first that waits is noted.
+    """
+    for id in ids:
+        tx.execute(
+            "UPDATE tasks SET awaited_by = COALESCE(awaited_by, ?) WHERE id = ?",
+            turn_id,
+            id,
+        )
+
+
+def expect_no_more(tx: Transaction, ids: Sequence[str], turn_id: str) -> None:
+    """Note that the turn waits for these no longer, though they go on."""
+    for id in ids:
+        tx.execute(
+            "UPDATE tasks SET awaited_by = NULL WHERE id = ? AND awaited_by = ?",
+            id,
+            turn_id,
+        )
 
 
 def release_agent(tx: Transaction, agent_id: str, turn_id: str) -> None:
@@ -295,7 +264,7 @@ def release_agent(tx: Transaction, agent_id: str, turn_id: str) -> None:
     following = tx.one(
         "UPDATE tasks SET hinted_at = ? WHERE seq = (SELECT seq FROM tasks"
         " WHERE agent_id = ? AND type = 'turn' AND status = 'queued'"
-        " AND (not_before_at IS NULL OR not_before_at <= ?)"
+        " AND absorbed_by IS NULL AND (not_before_at IS NULL OR not_before_at <= ?)"
         " ORDER BY rank, seq LIMIT 1) RETURNING id",
         now,
         agent_id,
@@ -322,6 +291,7 @@ def _stop(tx: Transaction, id: str, verb: str, reason: str | None) -> Row:
     if row["status"] in TERMINAL:
         raise WrongTransition(id, row["status"], "cancelled")
     for child in _open_children(tx, id):
+        _command(tx, child, verb, reason)
         _stop(tx, child["id"], verb, reason)
     tx.ring(STOP_CHANNEL)
     if verb == "cancel" and row["status"] == "running":
@@ -330,6 +300,22 @@ def _stop(tx: Transaction, id: str, verb: str, reason: str | None) -> Row:
         tx.ring(DUE_CHANNEL)  # its worker may be dead: the scheduler sweeps, too
     error = leases.stopped_error(verb, reason)
     return end(tx, id, "cancelled", error=error, keeps_process=True)
+
+
+def _command(tx: Transaction, child: Row, verb: str, reason: str | None) -> None:
+    """Say on the bus that a child is to stop, before it is (G28)."""
+    events.append(
+        tx,
+        NewEvent(
+            stream=Stream.SIGNALS,
+            scope=f"task/{child['id']}",
+            subject=child["id"],
+            kind="command",
+            body=f"Task {verb}",
+            payload={"action": verb, "task_id": child["id"], "reason": reason},
+            cause_id=child["cause_id"],
+        ),
+    )
 
 
 def _ask_to_stop(tx: Transaction, row: Row, reason: str | None) -> Row:
@@ -343,7 +329,7 @@ def _ask_to_stop(tx: Transaction, row: Row, reason: str | None) -> Row:
 
 def _open_children(tx: Transaction, id: str) -> list[Row]:
     return tx.execute(
-        "SELECT id FROM tasks WHERE parent_id = ?"
+        "SELECT id, cause_id FROM tasks WHERE parent_id = ?"
         " AND status IN ('queued', 'running', 'waiting') ORDER BY seq",
         id,
     )

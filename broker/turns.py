@@ -10,11 +10,23 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from broker import agents, entries, events, json, leases, tasks, updates
+from broker import (
+    agents,
+    entries,
+    events,
+    frames,
+    json,
+    leases,
+    routing,
+    tasks,
+    together,
+    updates,
+    waking,
+)
 from broker.database import Row, Transaction
 from broker.entries import NewEntry
 from broker.errors import Conflict, TooManyWaiting
@@ -23,6 +35,8 @@ from broker.leases import Worker
 from broker.states import Priority, Stream
 from broker.times import SECOND_US, now_us
 
+# What somebody says, as against what happened: it goes first (G20), and it steers.
+MESSAGES: Final = frozenset({"message", "reply"})
 # Back-pressure: an agent may have this many unread inputs.
 UNREAD_LIMIT: Final = 1_000
 # A failing turn is tried this often in all, with back-off between, before it is a dead
@@ -30,8 +44,6 @@ UNREAD_LIMIT: Final = 1_000
 MAX_ATTEMPTS: Final = 4
 BACKOFF_SECONDS: Final = 2.0
 BACKOFF_LIMIT_SECONDS: Final = 60.0
-# When a message cuts a wait short, the awaited task still has this long to win (G34).
-GRACE_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +60,7 @@ class Message:
     subject: str | None = None
     payload: dict[str, Any] = field(default_factory=dict)
     cause_id: int | None = None
-    hop: int = 0
+    hop: int | None = None
     key: str | None = None
 
 
@@ -73,6 +85,8 @@ class Turn:
     history: list[Row]
     cause_id: int | None
     is_resumed: bool
+    # Somebody interrupted it while nobody ran it.
+    is_interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +95,13 @@ class Reply:
 
     text: str
     usage: dict[str, Any]
+    is_interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Park:
-    """What a parked turn waits for: any of the tasks to end, or the time to come."""
+    """What a step of a parked turn waits for: any of the tasks to end, or the time to
+    come. A turn may wait in several steps at once."""
 
     step: int
     target_ids: tuple[str, ...]
@@ -98,66 +114,39 @@ def post(tx: Transaction, agent_id: str, message: Message) -> Posted:
     agents.require_active(tx, agent_id)
     if message.key and (posted := _posted_before(tx, agent_id, message.key)):
         return posted
-    if events.unread_count(tx, agent_id, up_to=UNREAD_LIMIT) >= UNREAD_LIMIT:
-        raise TooManyWaiting(f"The inbox of agent {agent_id}", UNREAD_LIMIT)
+    message = _from_agent(tx, agent_id, message)
+    _refuse_flood(tx, agent_id, message.priority)
     request_id = message.request_id or str(uuid.uuid4())
     event_id = _append_input(tx, agent_id, message, request_id)
     if message.source == f"agent/{agent_id}":
-        events.mark_own(tx, agent_id, event_id, message.priority)
+        events.mark_read_by(tx, agent_id, event_id, message.priority)
         return Posted(event_id=event_id, turn_id=None, request_id=request_id)
-    turn_id = None
-    if message.priority.wakes:
-        turn_id = _queue_turn(tx, agent_id, message.priority, event_id)
-        _cut_wait_short(tx, agent_id)
-    if message.priority is Priority.INTERRUPT:
-        _interrupt_running(tx, agent_id)
-    events.mark(tx, agent_id, event_id, message.priority, turn_id)
-    agents.refresh(tx, agent_id)
+    is_message = message.kind in MESSAGES
+    turn_id = waking.wake_agent(
+        tx, agent_id, event_id, message.priority, is_message=is_message
+    )
     return Posted(event_id=event_id, turn_id=turn_id, request_id=request_id)
 
 
-def _cut_wait_short(tx: Transaction, agent_id: str) -> None:
-    """End the wait of the agent's parked turn soon: somebody wants its attention."""
-    due = now_us() + int(GRACE_SECONDS * SECOND_US)
-    cut = tx.one(
-        "UPDATE waits SET deadline_at = ? WHERE deadline_at > ? AND task_id ="
-        " (SELECT turn_id FROM agents WHERE id = ?) RETURNING task_id",
-        due,
-        due,
-        agent_id,
+def _from_agent(tx: Transaction, agent_id: str, message: Message) -> Message:
+    """Give what an agent writes to another its hop; refuse what would be too much."""
+    sender = together.agent_of(message.source)
+    if sender is None or sender == agent_id:
+        return message
+    hop = max(message.hop or 0, together.hop_after(tx, message.cause_id))
+    together.refuse_too_much(tx, sender, agent_id, message.cause_id, hop)
+    return replace(message, hop=hop)
+
+
+def _refuse_flood(tx: Transaction, agent_id: str, priority: Priority) -> None:
+    """Bound what waits. What hurries and what does not are counted apart, so that a
+    flood of news never keeps out the message that would have it read."""
+    ranks = [each.rank for each in Priority if each.wakes == priority.wakes]
+    unread = events.unread_count(
+        tx, agent_id, up_to=UNREAD_LIMIT, ranks=(min(ranks), max(ranks))
     )
-    if cut:
-        tx.ring(tasks.DUE_CHANNEL)
-
-
-def notice_wake(tx: Transaction, turn: Turn) -> Row | None:
-    """Return the oldest waking event that this turn has not heard of, and note that it
-    has now: `{id, stream, priority}`. It stays unread; its own turn will take it."""
-    row = _unheard_wake(tx, turn)
-    if row is not None:
-        # All that wait now, not only the oldest: a crowd ends one wait, not many.
-        tx.execute(
-            "UPDATE marks SET noticed_by = ? WHERE reader = ? AND rank <= ?"
-            " AND read_at IS NULL",
-            turn.id,
-            turn.agent["id"],
-            Priority.WAKE.rank,
-        )
-    return row
-
-
-def _unheard_wake(tx: Transaction, turn: Turn) -> Row | None:
-    return tx.one(
-        "SELECT events.id, events.stream, events.priority FROM marks JOIN events"
-        " ON events.id = marks.event_id WHERE marks.reader = ? AND marks.rank <= ?"
-        " AND marks.read_at IS NULL AND (marks.turn_id IS NULL OR marks.turn_id <> ?)"
-        " AND (marks.noticed_by IS NULL OR marks.noticed_by <> ?)"
-        " ORDER BY marks.rank, events.id LIMIT 1",
-        turn.agent["id"],
-        Priority.WAKE.rank,
-        turn.id,
-        turn.id,
-    )
+    if unread >= UNREAD_LIMIT:
+        raise TooManyWaiting(f"The inbox of agent {agent_id}", UNREAD_LIMIT)
 
 
 def _posted_before(tx: Transaction, agent_id: str, key: str) -> Posted | None:
@@ -198,26 +187,6 @@ def _append_input(
     )[0]
 
 
-def _queue_turn(
-    tx: Transaction, agent_id: str, priority: Priority, event_id: int
-) -> str:
-    held = tx.one(
-        "SELECT 1 AS x FROM agents WHERE id = ? AND turn_id IS NOT NULL", agent_id
-    )
-    row, _ = tasks.create(
-        tx,
-        tasks.NewTask(
-            type="turn",
-            payload={"event_id": event_id},
-            agent_id=agent_id,
-            priority=priority,
-            cause_id=event_id,
-        ),
-        hint=held is None,  # the end of the turn that holds the agent hints the next
-    )
-    return str(row["id"])
-
-
 def claim(tx: Transaction, hinted_id: str, worker: Worker) -> Turn | None:
     """Claim the first turn in the line of the hinted turn's agent, if any is free.
 
@@ -240,7 +209,8 @@ def claim(tx: Transaction, hinted_id: str, worker: Worker) -> Turn | None:
 def _head_of_line(tx: Transaction, agent_id: str) -> str | None:
     row = tx.one(
         "SELECT id FROM tasks WHERE agent_id = ? AND type = 'turn'"
-        " AND status = 'queued' AND (not_before_at IS NULL OR not_before_at <= ?)"
+        " AND status = 'queued' AND absorbed_by IS NULL"
+        " AND (not_before_at IS NULL OR not_before_at <= ?)"
         " ORDER BY rank, seq LIMIT 1",
         agent_id,
         now_us(),
@@ -266,6 +236,7 @@ def _begin(tx: Transaction, agent: Row, row: Row) -> Turn:
         history=entries.rebuild(tx, agent["id"], agent["generation"], row["id"]),
         cause_id=row["cause_id"],
         is_resumed=is_resumed,
+        is_interrupted=row["stop_verb"] == "interrupt",
     )
 
 
@@ -282,7 +253,8 @@ def _take_inputs(tx: Transaction, agent: Row, row: Row) -> list[Row]:
 
 def _inputs(tx: Transaction, turn_id: str) -> list[Row]:
     rows = tx.execute(
-        "SELECT events.* FROM marks JOIN events ON events.id = marks.event_id"
+        "SELECT events.*, marks.text AS edited FROM marks"
+        " JOIN events ON events.id = marks.event_id"
         " WHERE marks.turn_id = ? ORDER BY marks.rank, events.id",
         turn_id,
     )
@@ -290,16 +262,31 @@ def _inputs(tx: Transaction, turn_id: str) -> list[Row]:
 
 
 def _open(tx: Transaction, agent: Row, row: Row, inputs: list[Row]) -> None:
+    waking = next((e for e in inputs if Priority(e["priority"]).wakes), None)
+    quiet = [event for event in inputs if event is not waking]
+    is_news = waking is not None and waking["kind"] == "task_update"
+    last_at = _last_at(tx, agent)
+    frame = frames.build(waking, quiet, last_at=last_at, now=now_us())
     entries.append(
         tx,
         agent["id"],
         agent["generation"],
         row["id"],
         NewEntry(
-            type="user_message",
+            type="wake" if is_news else "user_message",
             role="user",
-            content=_as_content(inputs),
-            data={"event_ids": [event["id"] for event in inputs]},
+            content=_as_content(waking, quiet),
+            data={"event_ids": [event["id"] for event in inputs], "frame": frame},
+        ),
+    )
+    events.append(
+        tx,
+        NewEvent(
+            stream=Stream.SIGNALS,
+            scope=f"agent/{agent['id']}",
+            kind="agent_run_start",
+            payload={"turn_id": row["id"]},
+            cause_id=row["cause_id"],
         ),
     )
     events.emit_turn(
@@ -307,10 +294,16 @@ def _open(tx: Transaction, agent: Row, row: Row, inputs: list[Row]) -> None:
     )
 
 
-def _as_content(inputs: list[Row]) -> list[dict[str, Any]]:
-    waking = [event for event in inputs if Priority(event["priority"]).wakes]
-    quiet = [event for event in inputs if not Priority(event["priority"]).wakes]
-    blocks = [{"type": "text", "text": event["body"]} for event in waking]
+def _last_at(tx: Transaction, agent: Row) -> int | None:
+    """When the agent last thought, said or did anything."""
+    if agent["last_entry_id"] is None:
+        return None
+    last = tx.one("SELECT created_at FROM entries WHERE id = ?", agent["last_entry_id"])
+    return last["created_at"] if last else None
+
+
+def _as_content(waking: Row | None, quiet: list[Row]) -> list[dict[str, Any]]:
+    blocks = [] if waking is None else [{"type": "text", "text": waking["body"]}]
     if quiet:
         lines = "\n".join(f"- {event['body']}" for event in quiet)
         note = f"Since your last turn, without hurry:\n{lines}"
@@ -324,7 +317,9 @@ def emit_fenced(
     """Append events of a turn that this worker still holds."""
     leases.guard(tx, turn.id, turn.epoch)
     for kind, payload in emissions:
-        events.emit_turn(tx, turn.agent["id"], turn.id, kind, payload)
+        events.emit_turn(
+            tx, turn.agent["id"], turn.id, kind, payload, cause_id=turn.cause_id
+        )
 
 
 def complete(tx: Transaction, turn: Turn, reply: Reply) -> None:
@@ -333,41 +328,10 @@ def complete(tx: Transaction, turn: Turn, reply: Reply) -> None:
     tx.execute(
         "UPDATE tasks SET usage = ? WHERE id = ?", json.dump(reply.usage), turn.id
     )
-    _route(tx, turn, reply)
-    tasks.complete(tx, turn.id, turn.epoch, {"text": reply.text})
-
-
-def _route(tx: Transaction, turn: Turn, reply: Reply) -> None:
-    """Send the reply to the agent that asked, unless it awaits the turn itself.
-
-    The answer to an answer goes nowhere: that is how two polite agents would never
-    stop.
-    """
-    for event in turn.inputs:
-        source = event["source"] or ""
-        awaited = event["payload"].get("context", {}).get("reply") == "awaited"
-        if event["kind"] == "message" and source.startswith("agent/") and not awaited:
-            _route_to(tx, turn, reply, event)
-
-
-def _route_to(tx: Transaction, turn: Turn, reply: Reply, event: Row) -> None:
-    asker = str(event["source"]).removeprefix("agent/")
-    row = tx.one("SELECT archived_at FROM agents WHERE id = ?", asker)
-    if row is None or row["archived_at"] is not None:
-        return
-    post(
-        tx,
-        asker,
-        Message(
-            text=reply.text,
-            kind="reply",
-            source=f"agent/{turn.agent['id']}",
-            request_id=event["payload"].get("request_id"),
-            cause_id=event["id"],
-            hop=event["hop"] + 1,
-            key=f"reply/{turn.id}/{event['id']}",
-        ),
-    )
+    result: dict[str, Any] = {"text": reply.text}
+    if reply.is_interrupted:
+        result["interrupted"] = True
+    tasks.complete(tx, turn.id, turn.epoch, result)
 
 
 def fail(
@@ -395,6 +359,7 @@ def _back_off(tx: Transaction, turn: Turn, error: dict[str, Any]) -> None:
     tx.execute(
         "UPDATE tasks SET status = 'queued', lease_owner = NULL, error = ?,"
         " lease_expires_at = NULL, attempts = attempts + 1, not_before_at = ?,"
+        " stop_verb = NULL,"
         " hinted_at = NULL, updated_at = ? WHERE id = ?",
         json.dump(error),
         now + int(delay * SECOND_US),
@@ -437,6 +402,7 @@ def edit_and_retry(tx: Transaction, turn_id: str, text: str) -> Row:
             type="user_message",
             role="user",
             content=[{"type": "text", "text": text}],
+            status="edited",
             data={"edited": True},
         ),
     )
@@ -464,31 +430,6 @@ def forget_wait(tx: Transaction, turn_id: str, step: int) -> None:
     tx.execute("DELETE FROM waits WHERE task_id = ? AND step = ?", turn_id, step)
 
 
-def compact(tx: Transaction, agent_id: str, reason: str | None) -> int:
-    """Begin a new generation with an empty conversation; return its number.
-
-    The entries of the old one stay, readable under their generation. A turn that runs
-    ends in the generation in which it began.
-    """
-    agent = agents.require_active(tx, agent_id)
-    generation = int(agent["generation"]) + 1
-    tx.execute("UPDATE agents SET generation = ? WHERE id = ?", generation, agent_id)
-    entries.append(
-        tx,
-        agent_id,
-        generation,
-        None,
-        NewEntry(
-            type="context_compaction",
-            role=None,
-            content=[{"type": "text", "text": reason or "asked for"}],
-            data={"reason": reason},
-        ),
-    )
-    agents.refresh(tx, agent_id)
-    return generation
-
-
 def stop_current(tx: Transaction, agent_id: str) -> None:
     """Cancel the turn that holds the agent, if one does."""
     row = tx.one("SELECT turn_id FROM agents WHERE id = ?", agent_id)
@@ -497,36 +438,62 @@ def stop_current(tx: Transaction, agent_id: str) -> None:
 
 
 def interrupt(tx: Transaction, agent_id: str) -> None:
-    """Ask the worker of the agent's turn to cut its model call short."""
+    """Ask the agent's turn to end with what it has, in whatever phase it is."""
     agents.require_active(tx, agent_id)
-    if not _interrupt_running(tx, agent_id):
+    if not waking.interrupt_turn(tx, agent_id):
         raise Conflict(f"Agent {agent_id} takes no turn now; nothing to interrupt.")
 
 
-def _interrupt_running(tx: Transaction, agent_id: str) -> bool:
-    """Tell the worker that takes the agent's turn, if one does."""
-    row = tx.one(
-        "UPDATE tasks SET stop_verb = 'interrupt' WHERE status = 'running'"
-        " AND stop_verb IS NULL"
-        " AND id = (SELECT turn_id FROM agents WHERE id = ?) RETURNING id",
-        agent_id,
-    )
-    if row is not None:
-        tx.ring(tasks.STOP_CHANNEL)
-    return row is not None
-
-
-def park(tx: Transaction, turn: Turn, wait: Park) -> bool:
+def park(tx: Transaction, turn: Turn, waits: Sequence[Park], *, heeds: bool) -> bool:
     """Write the wake conditions down and let the thread go.
 
-    False when a condition holds already: then the turn is queued again instead.
+    False when one of them holds already, or (if it `heeds` them) a message waits that
+    wakes: then the turn is queued again instead.
     """
     leases.guard(tx, turn.id, turn.epoch)
+    row = tasks.get(tx, turn.id)
     if _is_cancelled(tx, turn):
         return True
-    over = _is_over(tx, wait) or _unheard_wake(tx, turn) is not None
+    over = row["stop_verb"] is not None or any(_is_over(tx, wait) for wait in waits)
+    over = over or (heeds and _wake_waits(tx, turn))
     now = now_us()
-    tx.execute("DELETE FROM waits WHERE task_id = ? AND step = ?", turn.id, wait.step)
+    tx.execute("DELETE FROM waits WHERE task_id = ?", turn.id)
+    for wait in waits:
+        _insert_wait(tx, turn, wait, now)
+    tx.execute(
+        "UPDATE tasks SET status = ?, lease_owner = NULL, lease_expires_at = NULL,"
+        " waiting_for = ?, hinted_at = ?, updated_at = ? WHERE id = ?",
+        "queued" if over else "waiting",
+        None if over else json.dump(_why(waits)),
+        now,
+        now,
+        turn.id,
+    )
+    agents.refresh(tx, turn.agent["id"])
+    if over:
+        tx.hint("turn", turn.id)
+    elif any(wait.deadline_at is not None for wait in waits):
+        tx.ring(tasks.DUE_CHANNEL)
+    return not over
+
+
+def _wake_waits(tx: Transaction, turn: Turn) -> bool:
+    found = tx.one(
+        "SELECT 1 AS x FROM marks JOIN tasks ON tasks.id = marks.turn_id"
+        " JOIN events ON events.id = marks.event_id"
+        " WHERE marks.reader = ? AND marks.rank <= ? AND marks.read_at IS NULL"
+        " AND tasks.status = 'queued' AND tasks.started_at IS NULL"
+        " AND tasks.absorbed_by IS NULL AND tasks.id <> ?"
+        + ("" if routing.routes_left(turn.inputs) else routing.UNROUTED)
+        + " LIMIT 1",
+        turn.agent["id"],
+        Priority.WAKE.rank,
+        turn.id,
+    )
+    return found is not None
+
+
+def _insert_wait(tx: Transaction, turn: Turn, wait: Park, now: int) -> None:
     for target_id in wait.target_ids or (None,):
         tx.execute(
             "INSERT INTO waits (task_id, step, target_id, deadline_at, created_at)"
@@ -537,21 +504,15 @@ def park(tx: Transaction, turn: Turn, wait: Park) -> bool:
             wait.deadline_at,
             now,
         )
-    tx.execute(
-        "UPDATE tasks SET status = ?, lease_owner = NULL, lease_expires_at = NULL,"
-        " waiting_for = ?, hinted_at = ?, updated_at = ? WHERE id = ?",
-        "queued" if over else "waiting",
-        None if over else json.dump(wait.why),
-        now,
-        now,
-        turn.id,
-    )
-    agents.refresh(tx, turn.agent["id"])
-    if over:
-        tx.hint("turn", turn.id)
-    elif wait.deadline_at is not None:
-        tx.ring(tasks.DUE_CHANNEL)
-    return not over
+
+
+def _why(waits: Sequence[Park]) -> dict[str, Any]:
+    """Say what a turn waits for, in one object however many steps wait."""
+    first = waits[0].why
+    if len(waits) == 1:
+        return first
+    named = [id for wait in waits for id in wait.why.get("task_ids", ())]
+    return {**first, "task_ids": named, "steps": [wait.step for wait in waits]}
 
 
 def _is_over(tx: Transaction, wait: Park) -> bool:

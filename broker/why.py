@@ -10,13 +10,29 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from broker import events, json, steps, tasks
+from broker import blockers, events, json, readers, steps, tasks
 from broker.database import Database, Row
 from broker.errors import NotFound
-from broker.times import SECOND_US, now_us
+from broker.times import SECOND_US
 
 # Fan-out is followed this far; a storm must not make its own explanation endless.
 NODES: Final = 300
+# What the keys of a task's events begin with: what its steps sent, its replies, how it
+# failed, where its chain was stopped, and that it is over.
+# Of ends, only those that somebody had to read are worth a word.
+_TOLD: Final = {
+    "send": "",
+    "reply": "",
+    "failed": "",
+    "loop": "",
+    "end": " AND EXISTS (SELECT 1 FROM marks WHERE marks.event_id = events.id"
+    " AND marks.reader = SUBSTR(events.scope, 7))",
+}
+# Events of our own that name the task whose doing they are.
+_DONE: Final = frozenset({"agent_run_start", "agent_run_complete", "agent_run_error"})
+# How much of a text, and how many of a turn's other inputs, are shown.
+_SHOWN: Final = 120
+_INPUTS_SHOWN: Final = 32
 # The tree is JSON, two levels a node, and JSON's writers stop at 255.
 DEPTH: Final = 100
 
@@ -56,19 +72,25 @@ def explain(database: Database, id: str) -> Row:
 
 
 def _chain(database: Database, id: str) -> list[Row]:
-    links: list[Row] = []
-    link: Row | None = _link_of(database, id)
-    seen: set[tuple[str, object]] = set()
-    while link is not None and (link["kind"], link["id"]) not in seen:
-        seen.add((link["kind"], link["id"]))
-        links.insert(0, link)
-        link = _cause_of(database, link)
+    """From the root to `id`."""
+    links = [_link_of(database, id)]
+    seen = {_name(links[0])}
+    while before := _before(database, links[0]):
+        names = {_name(link) for link in before}
+        if names & seen:  # somebody made a circle
+            break
+        seen |= names
+        links = [*before, *links]
     return links
 
 
+def _name(link: Row) -> tuple[str, object]:
+    return link["kind"], link["id"]
+
+
 def _link_of(database: Database, id: str) -> Row:
-    if id.isascii() and id.isdigit() and len(id) <= 18:
-        found = events.find(database, int(id))
+    if id.isascii() and id.isdigit():
+        found = events.find(database, events.parse_id(id))
         if found is None:
             raise NotFound("event", id)
         return _event_link(found)
@@ -77,7 +99,7 @@ def _link_of(database: Database, id: str) -> Row:
 
 def _event_link(event: Row) -> Row:
     who = event["source"] or "somebody"
-    said = event["body"][:120] or event["kind"]
+    said = event["body"][:_SHOWN] or event["kind"]
     return {
         "kind": "event",
         "id": event["id"],
@@ -88,40 +110,72 @@ def _event_link(event: Row) -> Row:
 
 def _task_link(row: Row) -> Row:
     shown = tasks.shape(row)
+    what = f"{row['type']} of {row['agent_id'] or 'nobody'}, {row['status']}"
+    if row["absorbed_by"] is not None:
+        what += f", answered by {row['absorbed_by']}"
     return {
         "kind": row["type"],
         "id": row["id"],
-        "what": f"{row['type']} of {row['agent_id'] or 'nobody'}, {row['status']}",
+        "what": what,
         "at": shown["created_at"],
     }
 
 
-def _cause_of(database: Database, link: Row) -> Row | None:
-    """One step towards the root."""
+def _before(database: Database, link: Row) -> list[Row]:
+    """What led to a link, as far as it can be told from that alone; root first."""
     if link["kind"] == "event":
-        return _cause_of_event(database, int(link["id"]))
-    row = tasks.get(database, str(link["id"]))
-    parent = tasks.find(database, row["parent_id"]) if row["parent_id"] else None
-    if parent is not None:  # retention may have forgotten it
-        return _task_link(parent)
-    event = events.find(database, row["cause_id"]) if row["cause_id"] else None
-    return _event_link(event) if event else None
+        row = database.read_one("SELECT * FROM events WHERE id = ?", link["id"])
+        doer = tasks.find(database, _doer(row) or "") if row else None
+    else:
+        row = tasks.get(database, str(link["id"]))
+        doer = tasks.find(database, row["parent_id"]) if row["parent_id"] else None
+    if row is None:  # retention was quicker
+        return []
+    if doer is not None:
+        return [*_read_by(database, doer, row["cause_id"]), _task_link(doer)]
+    cause = events.find(database, row["cause_id"]) if row["cause_id"] else None
+    return [_event_link(cause)] if cause else []
 
 
-def _cause_of_event(database: Database, id: int) -> Row | None:
-    row = database.read_one("SELECT key, cause_id FROM events WHERE id = ?", id)
-    turn_id = _sender(row["key"]) if row else None
-    turn = tasks.find(database, turn_id) if turn_id else None
-    if turn is not None:
-        return _task_link(turn)
-    cause = events.find(database, row["cause_id"]) if row and row["cause_id"] else None
-    return _event_link(cause) if cause else None
+def _doer(event: Row) -> str | None:
+    """The task whose doing an event is, where it says so."""
+    payload = json.load(event["payload"])
+    if event["kind"] == "task_update":
+        return str(event["subject"])
+    is_turns_own = event["subject"] == payload.get("turn_id")
+    if event["kind"] in _DONE or (event["subject"] and is_turns_own):
+        return str(payload.get("turn_id"))
+    return _sender(event["key"])
+
+
+def _read_by(database: Database, doer: Row, cause_id: int | None) -> list[Row]:
+    """The message that a turn did something for, where that is not the turn's own: it
+    has read others, too, and may have answered their turns."""
+    if doer["type"] != "turn" or cause_id in (None, doer["cause_id"]):
+        return []
+    found = database.read_one(
+        "SELECT 1 AS x FROM marks WHERE turn_id = ? AND event_id = ?",
+        doer["id"],
+        cause_id,
+    )
+    cause = events.find(database, int(cause_id)) if found and cause_id else None
+    if cause is None:
+        return []
+    absorbed = _absorbed(database, doer["id"], cause["id"])
+    return [_event_link(cause), *([_task_link(absorbed)] if absorbed else [])]
+
+
+def _absorbed(database: Database, by: str, event_id: int) -> Row | None:
+    """The turn of a message that another turn has answered."""
+    return database.read_one(
+        "SELECT * FROM tasks WHERE absorbed_by = ? AND cause_id = ?", by, event_id
+    )
 
 
 def _sender(key: str | None) -> str | None:
-    """The turn whose step sent an event: `send/turn-5/3` and `reply/turn-5/17`."""
-    parts = (key or "").split("/")
-    return parts[1] if len(parts) == 3 and parts[0] in ("send", "reply") else None
+    """The task that sent an event: `send/turn-5/3`, `failed/turn-5/2/17`, …"""
+    kind, _, rest = (key or "").partition("/")
+    return rest.partition("/")[0] if kind in _TOLD and "/" in rest else None
 
 
 def _event_node(walk: _Walk, id: int) -> Row | None:
@@ -129,13 +183,21 @@ def _event_node(walk: _Walk, id: int) -> Row | None:
     if event is None or not walk.enters(f"event {id}"):
         return None
     taken = walk.database.read(
-        "SELECT DISTINCT turn_id FROM marks WHERE event_id = ? AND turn_id IS NOT NULL",
+        "SELECT turn_id FROM marks WHERE reader = ? AND event_id = ?"
+        " AND turn_id IS NOT NULL",
+        readers.name_of(event["scope"]),
         id,
     )
     walk.depth += 1
-    nodes = [_task_node(walk, row["turn_id"]) for row in taken]
+    nodes = [_answer_node(walk, row["turn_id"], id) for row in taken]
     walk.depth -= 1
     return {**_event_link(event), "led_to": [node for node in nodes if node]}
+
+
+def _answer_node(walk: _Walk, turn_id: str, event_id: int) -> Row | None:
+    """The turn that a message was given, also where another has answered it."""
+    absorbed = _absorbed(walk.database, turn_id, event_id)
+    return _task_node(walk, absorbed["id"] if absorbed else turn_id)
 
 
 def _task_node(walk: _Walk, id: str) -> Row | None:
@@ -148,8 +210,12 @@ def _task_node(walk: _Walk, id: str) -> Row | None:
         "waited_seconds": _seconds(row["created_at"], row["started_at"]),
         "took_seconds": _seconds(row["started_at"], row["finished_at"]),
         "cost_usd": row["cost_usd"],
-        "unblocked_by": _unblocked_by(walk.database, row),
+        "unblocked_by": blockers.said_of(walk.database, row),
+        "waits": blockers.waits_of(walk.database, row),
         "steps": _steps(walk.database, row),
+        "summaries": _summaries(walk.database, row),
+        "also_read": _also_read(walk.database, row),
+        "reply": _reply(row),
     }
     walk.depth += 1
     led_to = _consequences(walk, row)
@@ -182,59 +248,75 @@ def _steps(database: Database, row: Row) -> list[Row]:
     ]
 
 
+def _summaries(database: Database, row: Row) -> list[Row]:
+    """How often a turn has summarised what was said before, and at what cost."""
+    if row["type"] != "turn":
+        return []
+    found = database.read(
+        "SELECT id, generation, data FROM entries WHERE turn_id = ?"
+        " AND type = 'context_compaction' ORDER BY id",
+        row["id"],
+    )
+    return [_summary(entry, json.load(entry["data"]) or {}) for entry in found]
+
+
+def _summary(entry: Row, data: Row) -> Row:
+    details = data.get("details") or {}
+    return {
+        "entry_id": entry["id"],
+        "what": f"summary, {data.get('reason')}, by {data.get('summarised_by')}",
+        "generation": entry["generation"],
+        "took_seconds": details.get("took_seconds"),
+        "usage": details.get("usage"),
+    }
+
+
+def _also_read(database: Database, row: Row) -> list[Row]:
+    """What a turn has read besides its own message: news, and what came meanwhile; with
+    the turn that it has answered so, if that had one."""
+    if row["type"] != "turn":
+        return []
+    found = database.read(
+        "SELECT events.*, absorbed.id AS absorbed_id FROM marks"
+        " JOIN events ON events.id = marks.event_id"
+        " LEFT JOIN tasks AS absorbed ON absorbed.absorbed_by = marks.turn_id"
+        " AND absorbed.cause_id = marks.event_id"
+        " WHERE marks.turn_id = ? AND marks.event_id <> ? ORDER BY events.id LIMIT ?",
+        row["id"],
+        row["cause_id"] or 0,
+        _INPUTS_SHOWN,
+    )
+    return [
+        {**_event_link(events.shape(each)), "turn_id": each["absorbed_id"]}
+        for each in found
+    ]
+
+
+def _reply(row: Row) -> str | None:
+    if row["type"] != "turn" or row["status"] != "completed":
+        return None
+    return str(json.load(row["result"])["text"])[:_SHOWN]
+
+
 def _consequences(walk: _Walk, row: Row) -> list[Row]:
-    """What a task started and what its steps sent, oldest first."""
+    """What a task started and what its steps sent, oldest first; whom its end woke, and
+    who has answered in its place."""
     children = walk.database.read(
         "SELECT id FROM tasks WHERE parent_id = ? ORDER BY seq", row["id"]
     )
     nodes = [_task_node(walk, child["id"]) for child in children]
-    for prefix in ("send", "reply"):
+    for prefix in _TOLD:
         # '0' follows '/': the range is every key that begins with this turn's.
         sent = walk.database.read(
-            "SELECT id FROM events WHERE key >= ? AND key < ? ORDER BY id",
+            f"SELECT id FROM events WHERE key >= ? AND key < ?{_TOLD[prefix]}"
+            " ORDER BY id",
             f"{prefix}/{row['id']}/",
             f"{prefix}/{row['id']}0",
         )
         nodes += [_event_node(walk, event["id"]) for event in sent]
+    if row["absorbed_by"] is not None:
+        nodes.append(_task_node(walk, row["absorbed_by"]))
     return [node for node in nodes if node]
-
-
-def _unblocked_by(database: Database, row: Row) -> str | None:
-    """What a task that is not over waits for, and what would let it go on."""
-    if row["status"] == "waiting":
-        return _awaited(database, row)
-    if row["status"] != "queued":
-        return None
-    if row["not_before_at"] is not None:
-        error = (json.load(row["error"]) or {}).get("message", "a failure")
-        return f"its back-off ({tasks.shape(row)['not_before_at']}) after: {error}"
-    # Turns of one agent stand in line; its execs do not.
-    holder = row["type"] == "turn" and database.read_one(
-        "SELECT turn_id FROM agents WHERE id = ? AND turn_id <> ?",
-        row["agent_id"],
-        row["id"],
-    )
-    if holder:
-        return f"the end of {holder['turn_id']}, which the agent takes now"
-    return "a worker that is free"
-
-
-def _awaited(database: Database, row: Row) -> str:
-    waits = database.read(
-        "SELECT waits.target_id, tasks.status FROM waits LEFT JOIN tasks"
-        " ON tasks.id = waits.target_id WHERE waits.task_id = ?",
-        row["id"],
-    )
-    named = [f"{w['target_id']} ({w['status']})" for w in waits if w["target_id"]]
-    due = database.read_one(
-        "SELECT MIN(deadline_at) AS due FROM waits WHERE task_id = ?", row["id"]
-    )
-    until = f", at the latest in {_until(due['due'])} s" if due and due["due"] else ""
-    return f"the end of {' or '.join(named) or 'a time'}{until}, or a waking message"
-
-
-def _until(due_at: int) -> float:
-    return round(max(due_at - now_us(), 0) / SECOND_US, 1)
 
 
 def _seconds(start: int | None, end: int | None) -> float | None:

@@ -13,7 +13,8 @@ def up(migrator, db):
     """Create every table and index."""
     with db.bind_ctx(ALL):
         db.create_tables(ALL)
-    for statement in PARTIAL_INDEXES:
+    store = "sqlite" if isinstance(db, SqliteDatabase) else "postgres"
+    for statement in (*PARTIAL_INDEXES, *SEARCH[store]):
         db.execute_sql(statement)
 '''
 
@@ -22,6 +23,7 @@ def main() -> None:
     """Copy the models' source under a migration's head and tail."""
     source = (ROOT / "broker/models.py").read_text()
     body = source.split('"""', 2)[2].lstrip()
+    body = body.replace("    Model,\n", "    Model,\n    SqliteDatabase,\n", 1)
     head = (
         '"""The first schema: a frozen copy of broker/models.py. Never edit it."""\n\n'
     )

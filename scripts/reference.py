@@ -546,6 +546,9 @@ def tools_page() -> str:
         "says what happens to a call whose worker died before the result was written: "
         "`pure` and `idempotent` run again under the same key; `at_most_once` does "
         "not, and the model is told that the outcome is uncertain.",
+        "Of a result longer than 16,000 characters the model is shown head, tail, size "
+        "and a handle; the whole is an "
+        "[artifact](../how-to/large-results-and-images.md).",
     ]
     for tool in builtin_tools():
         parts += [

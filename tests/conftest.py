@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import redis
 
-from broker import Broker, agents, open_broker, tasks, turns
+from broker import Broker, agents, open_broker, steering, tasks, turns
 from broker.agents import AgentChange
 from broker.database import Database, Row
 from broker.events import EventFilter, list_after
@@ -98,7 +98,7 @@ class House:
 
     def complete(self, turn: Turn, text: str = "done") -> None:
         with self.write() as tx:
-            turns.complete(tx, turn, Reply(text=text, usage={}))
+            steering.complete(tx, turn, Reply(text=text, usage={}))
 
     def create(self, type: str = "exec", **more: Any) -> Row:
         with self.write() as tx:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from peewee import (
     BigAutoField,
     BigIntegerField,
+    BlobField,
     Check,
     CompositeKey,
     DoubleField,
     IntegerField,
     Model,
+    SqliteDatabase,
     TextField,
 )
 
@@ -32,6 +34,13 @@ class Agent(Model):
     # The turn that holds the agent: at most one, from its claim to its end or back-off.
     turn_id = TextField(null=True)
     last_entry_id = BigIntegerField(null=True)
+    # The agent that made this one, if an agent did.
+    parent_id = TextField(null=True)
+    # A fork reads the history of another agent up to this entry, and goes on from it.
+    fork_agent_id = TextField(null=True)
+    fork_entry_id = BigIntegerField(null=True)
+    # The frozen prompt that a fork shares, in the generation of that entry.
+    prompt_entry_id = BigIntegerField(null=True)
     archived_at = BigIntegerField(null=True)
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
@@ -77,6 +86,10 @@ class Task(Model):
     usage = TextField(null=True)
     cost_usd = DoubleField(null=True)
     dropped_at = BigIntegerField(null=True)
+    # The running turn that read this queued turn's message: they end together.
+    absorbed_by = TextField(null=True)
+    # The turn that waits, or will wait, for its end: nobody else needs to be told.
+    awaited_by = TextField(null=True)
     created_at = BigIntegerField()
     updated_at = BigIntegerField()
     started_at = BigIntegerField(null=True)
@@ -235,8 +248,8 @@ class Mark(Model):
     rank = IntegerField()
     # The turn that takes it, once one does.
     turn_id = TextField(null=True)
-    # The turn whose wait it has cut short: it never ends another wait of that turn.
-    noticed_by = TextField(null=True)
+    # What the reader is to read in place of the body: somebody edited it in time.
+    text = TextField(null=True)
     read_at = BigIntegerField(null=True)
 
     class Meta:
@@ -297,6 +310,36 @@ class Receipt(Model):
         table_name = "receipts"
 
 
+class Label(Model):
+    """A name for an entry, in the eyes of one agent."""
+
+    agent_id = TextField()
+    name = TextField()
+    entry_id = BigIntegerField()
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "labels"
+        primary_key = CompositeKey("agent_id", "name")
+
+
+class Artifact(Model):
+    """What was too large, or too binary, to lie in a history; known by its handle."""
+
+    id = BigAutoField()
+    # The key of the step that made it.
+    handle = TextField(unique=True)
+    agent_id = TextField()
+    name = TextField()
+    media_type = TextField()
+    size_bytes = BigIntegerField()
+    content = BlobField()
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "artifacts"
+
+
 ALL: tuple[type[Model], ...] = (
     Agent,
     Task,
@@ -310,6 +353,8 @@ ALL: tuple[type[Model], ...] = (
     Leader,
     Process,
     Receipt,
+    Label,
+    Artifact,
 )
 
 # Indexes with a WHERE, which a Meta cannot say. Each keeps one hot query from growing
@@ -339,12 +384,32 @@ PARTIAL_INDEXES: tuple[str, ...] = (
     "CREATE INDEX receipts_age ON receipts (created_at)",
     "CREATE INDEX events_age ON events (created_at)",
     "CREATE INDEX entries_turn ON entries (turn_id) WHERE turn_id IS NOT NULL",
+    # The summary that a conversation begins with, however long it has become since.
+    "CREATE INDEX entries_compaction ON entries (agent_id, generation, id)"
+    " WHERE type = 'context_compaction'",
+    "CREATE INDEX tasks_absorbed ON tasks (absorbed_by) WHERE absorbed_by IS NOT NULL",
+    "CREATE INDEX artifacts_age ON artifacts (created_at)",
+    # How often one agent has written to another lately.
+    "CREATE INDEX events_pair ON events (scope, source, id) WHERE source IS NOT NULL",
 )
+
+# Full-text search over entries; each store has its own. `rowid` is the entry's id.
+SEARCH: dict[str, tuple[str, ...]] = {
+    "sqlite": (
+        "CREATE VIRTUAL TABLE entries_fts USING fts5"
+        " (text, content='', contentless_delete=1, tokenize='unicode61')",
+    ),
+    "postgres": (
+        "CREATE TABLE entries_fts (rowid BIGINT PRIMARY KEY, text TSVECTOR NOT NULL)",
+        "CREATE INDEX entries_fts_text ON entries_fts USING GIN (text)",
+    ),
+}
 
 
 def up(migrator, db):
     """Create every table and index."""
     with db.bind_ctx(ALL):
         db.create_tables(ALL)
-    for statement in PARTIAL_INDEXES:
+    store = "sqlite" if isinstance(db, SqliteDatabase) else "postgres"
+    for statement in (*PARTIAL_INDEXES, *SEARCH[store]):
         db.execute_sql(statement)

@@ -181,8 +181,10 @@ _EVERYTHING: Final = frozenset(["Exception", "BaseException"])
 # Where whatever comes must be caught, and why.
 BROAD: Final = frozenset(
     [
+        "agents/hooks.py",  # a hook is foreign code; the model is told
         "agents/tools/registry.py",  # the tool boundary: the model reads it
         "workers/turns.py",  # the turn boundary: it becomes the turn's failure
+        "workers/summariser.py",  # whatever a model does, there is a summary
         "workers/batcher.py",  # one bad batch may not end the thread for all
         "workers/keeper.py",  # leases must go on being renewed
         "workers/scheduler.py",  # a tick may fail, the next one tries again

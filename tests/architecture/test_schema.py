@@ -11,7 +11,7 @@ from playhouse.cysqlite_ext import CySqliteDatabase
 from playhouse.schema_diff import diff_models
 
 from broker.migrate import DIRECTORY
-from broker.models import ALL, PARTIAL_INDEXES
+from broker.models import ALL, PARTIAL_INDEXES, SEARCH
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -37,7 +37,7 @@ def test_the_migrations_and_the_models_write_the_same_ddl(house, tmp_path) -> No
     made = CySqliteDatabase(str(tmp_path / "models.db"))
     with made, made.bind_ctx(ALL):
         made.create_tables(ALL)
-        for statement in PARTIAL_INDEXES:
+        for statement in (*PARTIAL_INDEXES, *SEARCH["sqlite"]):
             made.execute_sql(statement)
         wanted = ddl(made.execute_sql(_DDL).fetchall())
     made.close()
