@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -11,20 +12,35 @@ class TurnControl(BaseException):
     """A turn leaves its loop for a reason that is not a failure."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """What one step waits for: any of these tasks to end, or an instant to come."""
+
+    step: int
+    target_ids: tuple[str, ...]
+    deadline_at: int | None
+    why: dict[str, Any]
+
+
 class Parked(TurnControl):
     """A tool must wait: the turn leaves its thread until a condition holds."""
 
-    def __init__(
-        self,
-        *,
-        step: int,
-        target_ids: tuple[str, ...],
-        deadline_at: int | None,
-        why: dict[str, Any],
-    ) -> None:
-        super().__init__(f"step {step} waits for {', '.join(target_ids) or 'a time'}")
-        self.step, self.target_ids = step, target_ids
-        self.deadline_at, self.why = deadline_at, why
+    def __init__(self, *waits: Waiting) -> None:
+        super().__init__(f"steps {', '.join(str(wait.step) for wait in waits)} wait")
+        self.waits = waits
+
+
+class OutOfTime(TurnControl):
+    """The turn has worked for longer than it may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The turn reached its limit of {seconds:g} s of work.")
+        self.seconds = seconds
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the error as a task carries it."""
+        limit = {"name": "turn_seconds", "value": self.seconds}
+        return {"type": "limit", "message": str(self), "limit": limit}
 
 
 class Abandoned(TurnControl):

@@ -3,104 +3,38 @@
 A pure function of the conversation: no database, no clock, no network of its own. What
 happens is told to a `Journal` before and after, so that a resume is the same call on a
 longer conversation: an answer with open calls goes on with the calls, an answer without
-is the reply, anything else is a question for the model.
+is the reply, anything else is a question for the model. Between rounds an `Inbox` says
+what has come in; docs/explanation/steering.md tells what becomes of that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any
 
-from agents.control import Stop
+from agents.calls import answer_calls
 from agents.messages import (
-    OUTCOME_UNKNOWN,
     Answer,
     AssistantMessage,
     Message,
-    ToolCall,
-    ToolMessage,
-    ToolResult,
     Usage,
     open_calls,
 )
-from agents.models.base import Delta, Model, ModelError, Request
-from agents.runtime import Runtime
-from agents.tools.registry import Registry, ToolContext
-
-MAX_ROUNDS: Final = 50
-CUT_OFF: Final = (
-    "Not executed: your answer was cut off by its length limit, so these arguments may "
-    "be incomplete. Send a shorter call."
-)
+from agents.models.base import CONTEXT_OVERFLOW, ModelError, Request
+from agents.thinker import Conversation, Limits, Thinker
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartedCall:
-    """A journalled tool call; `was_started` when an earlier worker left it open."""
+class LimitReached(Exception):
+    """The turn used all that it may."""
 
-    number: int
-    key: str
-    was_started: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartedAnswer:
-    """A journalled model call; `attempt` counts the tries of this step from 1."""
-
-    number: int
-    attempt: int
-
-
-class Journal(Protocol):
-    """Where a turn is written down, step by step."""
-
-    def start_answer(self, model_name: str) -> StartedAnswer:
-        """A model call is about to be made."""
-
-    def delta(self, number: int, delta: Delta) -> None:
-        """A piece of its answer has come."""
-
-    def finish_answer(
-        self, number: int, answer: Answer, effects: dict[str, str]
-    ) -> None:
-        """The answer is whole; `effects` maps its call ids to their tools' effects."""
-
-    def fail_answer(self, number: int, error: ModelError) -> None:
-        """The model call failed."""
-
-    def start_call(self, call: ToolCall) -> StartedCall:
-        """A tool call is about to be made."""
-
-    def finish_call(self, call: ToolCall, number: int, result: ToolResult) -> None:
-        """A tool call has its result."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thinker:
-    """Everything that a turn thinks with."""
-
-    model: Model
-    tools: Registry
-    journal: Journal
-    runtime: Runtime
-    stop: Stop
-    system: str
-    agent_id: str
-    turn_id: str
-
-
-class TooManyRounds(Exception):
-    """The model kept calling tools."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(
-            f"The turn reached its limit of {limit} model calls without an answer."
-        )
-        self.limit = limit
+    def __init__(self, name: str, value: int, said: str) -> None:
+        super().__init__(f"The turn reached its limit of {value} {said}.")
+        self.name, self.value = name, value
 
     def as_json(self) -> dict[str, Any]:
         """Return the error as a task carries it."""
-        limit = {"name": "rounds", "value": self.limit}
+        limit = {"name": self.name, "value": self.value}
         return {"type": "limit", "message": str(self), "limit": limit}
 
 
@@ -113,57 +47,80 @@ class Thought:
     is_interrupted: bool
 
 
-def think(
-    thinker: Thinker,
-    past: list[Message],
-    own: list[Message],
-    max_rounds: int = MAX_ROUNDS,
-) -> Thought:
+def think(thinker: Thinker, past: list[Message], own: list[Message]) -> Thought:
     """Go on from a conversation to the turn's reply; `own` is this turn's part of it.
 
-    Raises ModelError or TooManyRounds when there can be none, and a TurnControl when
-    the turn has to leave: parked, handed over, cancelled or abandoned.
+    Raises ModelError or LimitReached when there can be none, and a TurnControl when the
+    turn has to leave: parked, handed over, cancelled, out of time or abandoned.
     """
-    while (reply := _reply_in(own)) is None:
+    conversation = Conversation(past, own)
+    while True:
         thinker.stop.check()
-        if calls := open_calls(own):
-            own.append(_call(thinker, calls[0], _last_answer(own)))
-        elif _rounds(own) >= max_rounds:
-            raise TooManyRounds(max_rounds)
+        if calls := open_calls(conversation.own):
+            conversation.own += answer_calls(thinker, calls, conversation.answers[-1])
+        elif thinker.stop.interrupt.is_raised or _was_interrupted(conversation):
+            return _thought(conversation, is_interrupted=True)
+        elif conversation.reply is None:
+            _check(thinker.limits, conversation)
+            if conversation.answers:
+                conversation.own += thinker.inbox.take()
+            _ask(thinker, conversation)
+        elif more := thinker.inbox.follow_up():
+            conversation.own += more
         else:
-            own.append(_ask(thinker, [*past, *own]))
+            return _thought(conversation, is_interrupted=False)
+
+
+def _was_interrupted(conversation: Conversation) -> bool:
+    reply = conversation.reply
+    return reply is not None and reply.stop_reason == "interrupted"
+
+
+def _thought(conversation: Conversation, *, is_interrupted: bool) -> Thought:
+    """What the turn has said: each answer that called nothing, and its last word."""
+    answers = conversation.answers
+    said = [
+        answer.text
+        for answer in answers
+        if not answer.tool_calls or (is_interrupted and answer is answers[-1])
+    ]
     return Thought(
-        text=reply.text,
-        usage=sum((answer.usage for answer in _answers(own)), Usage()),
-        is_interrupted=reply.stop_reason == "interrupted",
+        text="\n\n".join(text for text in said if text),
+        usage=sum((answer.usage for answer in answers), Usage()),
+        is_interrupted=is_interrupted,
     )
 
 
-def _reply_in(own: list[Message]) -> Answer | None:
-    """The turn's reply is an answer at its end that calls nothing."""
-    last = own[-1] if own else None
-    if isinstance(last, AssistantMessage) and not last.answer.tool_calls:
-        return last.answer
-    return None
+def _check(limits: Limits, conversation: Conversation) -> None:
+    answers = conversation.answers
+    if len(answers) >= limits.rounds:
+        raise LimitReached("rounds", limits.rounds, "model calls without an answer")
+    said = sum(answer.usage.output_tokens for answer in answers)
+    if limits.output_tokens is not None and said >= limits.output_tokens:
+        raise LimitReached("output_tokens", limits.output_tokens, "tokens of output")
 
 
-def _answers(own: list[Message]) -> list[Answer]:
-    return [m.answer for m in own if isinstance(m, AssistantMessage)]
+def _ask(thinker: Thinker, conversation: Conversation) -> None:
+    """Ask the model; once more, with less, if it refused so long a conversation."""
+    thinker.context.before_call(conversation)
+    if thinker.stop.interrupt.is_raised:
+        return  # while room was made; the loop's next look ends the turn
+    try:
+        answer = _answer(thinker, [*conversation.past, *conversation.own])
+    except ModelError as error:
+        is_too_long = error.kind == CONTEXT_OVERFLOW
+        if not is_too_long or not thinker.context.after_overflow(conversation):
+            raise
+        answer = _answer(thinker, [*conversation.past, *conversation.own])
+    conversation.own.append(AssistantMessage(answer=answer))
 
 
-def _last_answer(own: list[Message]) -> Answer:
-    return _answers(own)[-1]
-
-
-def _rounds(own: list[Message]) -> int:
-    return len(_answers(own))
-
-
-def _ask(thinker: Thinker, messages: list[Message]) -> AssistantMessage:
+def _answer(thinker: Thinker, messages: Sequence[Message]) -> Answer:
+    system = thinker.system()
     started = thinker.journal.start_answer(thinker.model.name)
     request = Request(
-        system=thinker.system,
-        messages=tuple(messages),
+        system=system,
+        messages=thinker.hooks.context_of(messages),
         tools=thinker.tools.specs(),
         attempt=started.attempt,
     )
@@ -181,30 +138,4 @@ def _ask(thinker: Thinker, messages: list[Message]) -> AssistantMessage:
         call.id: thinker.tools.effect_of(call.name) for call in answer.tool_calls
     }
     thinker.journal.finish_answer(started.number, answer, effects)
-    return AssistantMessage(answer=answer)
-
-
-def _call(thinker: Thinker, call: ToolCall, answer: Answer) -> ToolMessage:
-    started = thinker.journal.start_call(call)
-    result = _result_of(thinker, call, answer, started)
-    thinker.journal.finish_call(call, started.number, result)
-    return ToolMessage(call_id=call.id, name=call.name, result=result)
-
-
-def _result_of(
-    thinker: Thinker, call: ToolCall, answer: Answer, started: StartedCall
-) -> ToolResult:
-    if answer.stop_reason == "length":
-        return ToolResult(text=CUT_OFF, status="failed")
-    if refusal := thinker.tools.refuse(call):
-        return refusal
-    if started.was_started and thinker.tools.effect_of(call.name) == "at_most_once":
-        return ToolResult(text=OUTCOME_UNKNOWN, status="uncertain")
-    context = ToolContext(
-        key=started.key,
-        step=started.number,
-        agent_id=thinker.agent_id,
-        turn_id=thinker.turn_id,
-        runtime=thinker.runtime,
-    )
-    return thinker.tools.execute(call, context)
+    return answer

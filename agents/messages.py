@@ -18,6 +18,12 @@ OUTCOME_UNKNOWN: Final = (
     "Interrupted: this call had begun when its worker died; its outcome is unknown. "
     "It may or may not have happened. It was not repeated: check before you repeat it."
 )
+CUT_OFF: Final = (
+    "Not executed: your answer was cut off by its length limit, so these arguments may "
+    "be incomplete. Send a shorter call."
+)
+SKIPPED: Final = "Skipped due to queued user message."
+INTERRUPTED: Final = "Not executed: the turn was interrupted."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +68,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolResult:
-    """What a tool call came to; the model reads `text`, also when it failed."""
+    """What a tool call came to; the model reads `text`, also when it failed.
+
+    `blocks` are further content for the model. An image is `{"type": "image",
+    "media_type", "artifact", "name", "fidelity", "size_bytes"}`: its bytes lie in the
+    artifact. `details` are for people's eyes only.
+    """
 
     text: str
     status: CallStatus = "succeeded"
     details: dict[str, Any] = field(default_factory=dict)
+    blocks: tuple[dict[str, Any], ...] = ()
 
     @property
     def is_error(self) -> bool:
@@ -76,14 +88,24 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserMessage:
-    """What came in."""
+    """What came in. `content` is as it was sent; `framed` is what a model reads of it,
+    with the news around it, where there is such a frame."""
 
     content: Content
+    framed: str | None = None
 
     @property
     def text(self) -> str:
         """The text blocks, joined by blank lines."""
         return "\n\n".join(b["text"] for b in self.content if b["type"] == "text")
+
+    @property
+    def for_model(self) -> Content:
+        """The blocks that a provider is sent."""
+        if self.framed is None:
+            return self.content
+        others = [block for block in self.content if block["type"] != "text"]
+        return [{"type": "text", "text": self.framed}, *others]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +158,24 @@ def close_abandoned_calls(past: Sequence[Message]) -> list[Message]:
         if isinstance(message, AssistantMessage):
             waiting = list(message.answer.tool_calls)
     return closed + [_unknown(call) for call in waiting]
+
+
+def mend(messages: Sequence[Message]) -> list[Message]:
+    """Make a conversation valid that somebody has cut: a result without its call goes,
+    a call without its result gets one."""
+    known: set[str] = set()
+    kept: list[Message] = []
+    for message in messages:
+        if isinstance(message, AssistantMessage):
+            known = {call.id for call in message.answer.tool_calls}
+        elif isinstance(message, ToolMessage):
+            if message.call_id not in known:
+                continue
+            known.discard(message.call_id)
+        else:
+            known = set()
+        kept.append(message)
+    return close_abandoned_calls(kept)
 
 
 def _unknown(call: ToolCall) -> ToolMessage:

@@ -42,13 +42,13 @@ class BareSandbox:
             return failed("missing_code", "exec task missing code")
         with ExitStack() as held:
             directory = held.enter_context(job_directory(self._host))
-            task = self._furnish(directory, job)
-            launch = self._launch(directory, task, policy, open_pipe(held))
+            task, bindings = self._furnish(directory, job)
+            launch = self._launch(directory, task, bindings, policy, open_pipe(held))
             return supervise(
                 launch, policy, emit=emit, control=control, on_start=on_start
             )
 
-    def _furnish(self, directory: Path, job: Job) -> Path:
+    def _furnish(self, directory: Path, job: Job) -> tuple[Path, Path | None]:
         task, out, modules = (
             directory / name for name in ("task.ts", "out", "node_modules")
         )
@@ -61,10 +61,22 @@ class BareSandbox:
             (modules / name).symlink_to(f"../{name}")
         for path in (directory, task, out, modules):
             give(path, self._host)
-        return task
+        return task, self._bind(directory / "results", job)
+
+    def _bind(self, path: Path, job: Job) -> Path | None:
+        if job.bindings is None:
+            return None
+        path.write_bytes(job.bindings)
+        path.chmod(0o444)
+        return path
 
     def _launch(
-        self, directory: Path, task: Path, policy: Policy, channel: Pipe
+        self,
+        directory: Path,
+        task: Path,
+        bindings: Path | None,
+        policy: Policy,
+        channel: Pipe,
     ) -> Launch:
         bun = bun_arguments(
             # core/ and tools/ import each other by the name they are linked under.
@@ -72,6 +84,7 @@ class BareSandbox:
             bootstrap=str(BOOTSTRAP),
             channel=channel.writer.fileno(),
             task=str(task),
+            bindings=None if bindings is None else str(bindings),
         )
         limits = prlimit_flags(policy, count_processes=False)
         return Launch(

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from sandbox.bun import BOOTSTRAP, bun_arguments, environment
 from sandbox.control import Control
@@ -27,6 +28,8 @@ UNSHARED = [
     *("--die-with-parent", "--new-session", "--cap-drop", "ALL", "--disable-userns"),
     *("--hostname", "job", "--uid", "65534", "--gid", "65534", "--clearenv"),
 ]
+
+BINDINGS = "/job/results"
 
 
 class BubblewrapSandbox:
@@ -74,6 +77,8 @@ class BubblewrapSandbox:
         name = self._host.scratch.path.name
         task = memory_file(f"{name}/task", job.code.encode(errors="replace"), held)
         bootstrap = memory_file(f"{name}/bootstrap", BOOTSTRAP.read_bytes(), held)
+        bindings = [] if job.bindings is None else [job.bindings]
+        results = [memory_file(f"{name}/results", each, held) for each in bindings]
         arguments = [
             *("--info-fd", str(info.writer.fileno())),
             *UNSHARED,
@@ -81,15 +86,18 @@ class BubblewrapSandbox:
             *self._bind_programs(),
             *self._mount_writable(policy),
             *self._bind_home(job.home, held),
-            *("--perms", "0444", "--file", str(task.fileno()), "/job/task.ts"),
-            *("--perms", "0444", "--file", str(bootstrap.fileno())),
-            *("/job/bootstrap.ts", "--remount-ro", "/dev", "--remount-ro", "/"),
+            *place(task, "/job/task.ts"),
+            *place(bootstrap, "/job/bootstrap.ts"),
+            *(word for file in results for word in place(file, BINDINGS)),
+            *("--remount-ro", "/dev", "--remount-ro", "/"),
             *("--chdir", "/job"),
         ]
         # Out of sight: a command line can be read by everyone, inside and outside.
         listed = "\0".join(arguments).encode() + b"\0"
         arguments_file = memory_file(f"{name}/arguments", listed, held)
-        command = self._command(policy, channel.writer.fileno())
+        command = self._command(
+            policy, channel.writer.fileno(), BINDINGS if bindings else None
+        )
         return Launch(
             program=self._bubblewrap,
             arguments=["--args", str(arguments_file.fileno()), "--", *command],
@@ -97,15 +105,16 @@ class BubblewrapSandbox:
             cwd="/",
             user=self._host.user,
             channel=channel,
-            files=[arguments_file, task, bootstrap],
+            files=[arguments_file, task, bootstrap, *results],
             info=info,
         )
 
-    def _command(self, policy: Policy, channel: int) -> list[str]:
+    def _command(self, policy: Policy, channel: int, bindings: str | None) -> list[str]:
         bun = bun_arguments(
             bootstrap="/job/bootstrap.ts",
             channel=channel,
             task="/job/task.ts",
+            bindings=bindings,
         )
         if not self._host.prlimit:
             return ["/bin/bun", *bun]
@@ -147,6 +156,11 @@ class BubblewrapSandbox:
         return importable(
             home, self._host, held.enter_context(job_directory(self._host))
         )
+
+
+def place(file: BinaryIO, inside: str) -> list[str]:
+    """Put a memory file into the cage, for everyone to read."""
+    return ["--perms", "0444", "--file", str(file.fileno()), inside]
 
 
 def libraries(programs: list[Path]) -> dict[str, Path]:

@@ -13,9 +13,12 @@ FLAGS = ["--no-install", "--config=/dev/null", "--env-file=/dev/null"]
 QUIET = {"BUN_RUNTIME_TRANSPILER_CACHE_PATH": "0", "DO_NOT_TRACK": "1"}
 
 
-def bun_arguments(*flags: str, bootstrap: str, channel: int, task: str) -> list[str]:
+def bun_arguments(
+    *flags: str, bootstrap: str, channel: int, task: str, bindings: str | None = None
+) -> list[str]:
     """What Bun is called with to run `task` and report on descriptor `channel`."""
-    return [*FLAGS, *flags, bootstrap, str(channel), task]
+    files = [task] if bindings is None else [task, bindings]
+    return [*FLAGS, *flags, bootstrap, str(channel), *files]
 
 
 def environment(*, home: str, granted: Mapping[str, str]) -> dict[str, str]:

@@ -15,11 +15,15 @@ class Job:
     """TypeScript to run once.
 
     `home` is the directory whose `core/` and `tools/` the code may import, read-only.
+    `bindings` are earlier results that the code finds as `$results`, `$last` and
+    `$result1` …: a line each, oldest first, of its number, a space and one-line JSON; a
+    number alone is a result that there was no room for.
     """
 
     id: str
     code: str
     home: Path | None = None
+    bindings: bytes | None = None
 
 
 def nothing(_control: Control) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from agents.control import Interrupt
 from agents.messages import Answer, Message
+
+# The kind of a ModelError that says: the conversation is longer than the window.
+CONTEXT_OVERFLOW: Final = "context_overflow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,10 @@ class Model(Protocol):
     @property
     def name(self) -> str:
         """`provider/model`."""
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens a conversation with it may have: its window."""
 
     def stream(
         self, request: Request, emit: Callable[[Delta], None], interrupt: Interrupt

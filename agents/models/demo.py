@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from agents import summaries
 from agents.control import Interrupt
 from agents.messages import (
+    INTERRUPTED,
+    SKIPPED,
     Answer,
     AssistantMessage,
     Message,
     ToolCall,
     ToolMessage,
+    ToolResult,
     Usage,
     UserMessage,
 )
-from agents.models.base import Delta, Request
+from agents.models.base import Delta, ModelError, Request
+from agents.transcript import COMPACTED
 
 TOKEN_SECONDS: Final = 0.02
 SLOW_SECONDS: Final = 10.0
@@ -42,6 +47,10 @@ HELP: Final = (
     "interrupt me); `spawn NAME: TEXT` (asks another agent and reports its answer)."
 )
 
+# A call that was not made at all has yet to be made.
+NOT_MADE: Final = (SKIPPED, INTERRUPTED)
+# How the runtime tells that a task in the background is over.
+_NEWS: Final = re.compile(r"Task [a-z0-9-]+: (completed|failed)")
 _FENCE: Final = re.compile(r"```(?:ts|typescript)[^\n]*\n(.*?)```", re.DOTALL)
 _EXPRESSION: Final = re.compile(r"[\d(][\d\s.+\-*/%^()]*[\d)]")
 _DATE: Final = re.compile(r"\d{4}-\d\d-\d\d")
@@ -64,6 +73,7 @@ class DemoModel:
     """Answers by rule; see the module."""
 
     name = "demo"
+    context_tokens = 200_000
 
     def __init__(self, token_seconds: float = TOKEN_SECONDS) -> None:
         self._token_seconds = token_seconds
@@ -71,21 +81,100 @@ class DemoModel:
     def stream(
         self, request: Request, emit: Callable[[Delta], None], interrupt: Interrupt
     ) -> Answer:
-        """Answer the last message, or tell what the tool it called came to."""
-        text = _last_user_text(request.messages)
-        is_slow = text.strip().lower() == "slow"
-        rule = _rule_for(text)
-        result = _last_result(request.messages)
-        if rule is not None and result is None:
-            return _call(rule, request, emit)
-        if result is not None and result.get("pending") and result.get("wake_event_id"):
-            return _call(_await_rule(result["task_id"]), request, emit)
-        if rule is not None and result is not None:
-            words = rule.tell(result)
-        else:
-            words = _slow_words() if is_slow else HELP
+        """Answer each message that came since the last reply, in their order."""
+        if request.system == summaries.SYSTEM:
+            raise ModelError(
+                "The demo model has no rule for summaries.",
+                kind="unsupported",
+                is_retriable=False,
+            )
+        span = _since_last_reply(request.messages)
+        asked = [each for each in span if isinstance(each, UserMessage)]
+        made = _Calls(span)
+        wanted = [_next_call(_text_of(each), made) for each in asked]
+        if calls := [rule for rule in wanted if rule is not None]:
+            return _call(calls, request, emit)
+        is_slow = [_text_of(each).strip().lower() for each in asked] == ["slow"]
+        words = "\n\n".join(_words(_text_of(each), made) for each in asked)
         pause = SLOW_SECONDS / SLOW_WORDS if is_slow else self._token_seconds
         return _say(_introduced(words, request), pause, request, emit, interrupt)
+
+
+class _Calls:
+    """The calls since the last reply, and what each came to."""
+
+    def __init__(self, span: Sequence[Message]) -> None:
+        results = {m.call_id: m.result for m in span if isinstance(m, ToolMessage)}
+        self._made = [
+            (call, _outcome(results[call.id]))
+            for message in span
+            if isinstance(message, AssistantMessage)
+            for call in message.answer.tool_calls
+            if call.id in results and results[call.id].text not in NOT_MADE
+        ]
+
+    def find(self, rule: Rule) -> dict[str, Any] | None:
+        """Return what the newest call by this rule came to."""
+        found = None
+        for call, outcome in self._made:
+            if call.name == rule.tool and call.arguments == rule.arguments:
+                found = outcome
+        return found
+
+    def end_of(self, outcome: dict[str, Any]) -> dict[str, Any]:
+        """Return what came of it later, if it was waited for again."""
+        for call, later in self._made:
+            waited_for = (call.arguments or {}).get("task_id")
+            if call.name == "await_task" and waited_for == outcome.get("task_id"):
+                outcome = later
+        return outcome
+
+
+def _next_call(text: str, made: _Calls) -> Rule | None:
+    """Return the call that a message still needs, if it needs one."""
+    rule = _rule_for(text)
+    if rule is None:
+        return None
+    outcome = made.find(rule)
+    if outcome is None:
+        return rule
+    outcome = made.end_of(outcome)
+    if outcome.get("pending") and outcome.get("wake_event_id"):
+        return _await_rule(outcome["task_id"])
+    return None
+
+
+def _words(text: str, made: _Calls) -> str:
+    rule = _rule_for(text)
+    if rule is not None and (outcome := made.find(rule)) is not None:
+        return rule.tell(made.end_of(outcome))
+    if text.strip().lower() == "slow":
+        return _slow_words()
+    return text if _NEWS.match(text) else HELP
+
+
+def _since_last_reply(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    start = 0
+    for index, message in enumerate(messages):
+        if _is_reply(message) or _is_summary(message):
+            start = index + 1
+    return messages[start:]
+
+
+def _is_reply(message: Message) -> bool:
+    return isinstance(message, AssistantMessage) and not message.answer.tool_calls
+
+
+def _is_summary(message: Message) -> bool:
+    if not isinstance(message, UserMessage):
+        return False
+    return _text_of(message).startswith(COMPACTED)
+
+
+def _text_of(message: UserMessage) -> str:
+    """What woke the agent: the first block; what came without hurry follows it."""
+    texts = [block["text"] for block in message.content if block["type"] == "text"]
+    return texts[0] if texts else ""
 
 
 def _rule_for(text: str) -> Rule | None:
@@ -130,7 +219,7 @@ def _wait_rule(seconds: float) -> Rule:
 
 
 def _await_rule(task_id: str) -> Rule:
-    """A message woke us while we waited; it has its own turn after this one."""
+    """A message ended our wait; what we waited for goes on."""
     arguments = {"task_id": task_id, "wait_seconds": EXEC_WAIT_SECONDS}
     return Rule("await_task", arguments, _tell_result)
 
@@ -183,16 +272,19 @@ def _introduced(words: str, request: Request) -> str:
     return words if has_spoken else f"{words}\n\n{INTRODUCTION}"
 
 
-def _call(rule: Rule, request: Request, emit: Callable[[Delta], None]) -> Answer:
-    call_id = f"call_{len(request.messages)}"
-    raw = json.dumps(rule.arguments)
-    emit(Delta(kind="tool_call", text=raw, tool_call_id=call_id, tool_name=rule.tool))
-    call = ToolCall(
-        id=call_id, name=rule.tool, arguments=rule.arguments, raw_arguments=raw
-    )
-    return Answer(
-        tool_calls=(call,), stop_reason="tool_use", usage=_usage(request, raw)
-    )
+def _call(
+    rules: Sequence[Rule], request: Request, emit: Callable[[Delta], None]
+) -> Answer:
+    calls = []
+    for index, rule in enumerate(rules):
+        id, raw = f"call_{len(request.messages)}_{index}", json.dumps(rule.arguments)
+        emit(Delta(kind="tool_call", text=raw, tool_call_id=id, tool_name=rule.tool))
+        calls.append(
+            ToolCall(id=id, name=rule.tool, arguments=rule.arguments, raw_arguments=raw)
+        )
+    said = " ".join(call.raw_arguments for call in calls)
+    usage = _usage(request, said)
+    return Answer(tool_calls=tuple(calls), stop_reason="tool_use", usage=usage)
 
 
 def _say(
@@ -226,23 +318,11 @@ def _usage(request: Request, said: str) -> Usage:
     return Usage(input_tokens=asked, output_tokens=len(said.split()))
 
 
-def _last_user_text(messages: tuple[Message, ...]) -> str:
-    """What woke the agent: the first block; what came without hurry follows it."""
-    for message in reversed(messages):
-        if isinstance(message, UserMessage):
-            texts = [b["text"] for b in message.content if b["type"] == "text"]
-            return texts[0] if texts else ""
-    return ""
-
-
-def _last_result(messages: tuple[Message, ...]) -> dict[str, Any] | None:
-    last = messages[-1] if messages else None
-    if not isinstance(last, ToolMessage):
-        return None
+def _outcome(result: ToolResult) -> dict[str, Any]:
     try:
-        outcome = json.loads(last.result.text)
+        outcome = json.loads(result.text)
     except ValueError:
-        outcome = last.result.text
+        outcome = result.text
     if isinstance(outcome, dict):
         return outcome
-    return {"status": "failed", "error": {"message": last.result.text}}
+    return {"status": "failed", "error": {"message": result.text}}

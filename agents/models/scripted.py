@@ -2,14 +2,16 @@
 
 A response may have `text`, `reasoning`, `tool_calls` (`{name, arguments}` or
 `{name, raw_arguments}`), `usage`, `stop_reason`, `delay_seconds` (before the first
-token), `token_seconds` (between tokens), `error` (`{status, message,
-retry_after_seconds}`) and `cut_after_tokens` (the connection breaks there).
+token), `token_seconds` (between tokens), `error` (`{status, message, kind,
+retry_after_seconds}`; the kind `context_overflow` says that the conversation is too
+long, as a provider would) and `cut_after_tokens` (the connection breaks there).
 
 With `when` (`{"contains": …}` or `{"matches": regex}` on the last input: the newest
-user message or tool result) a response is a rule, used as often as it fits. Responses
-without `when` come in order: the n-th answer of a conversation takes the n-th of them.
-The position is counted from the conversation itself, so it survives any crash and needs
-no state; a response that is an error is taken by one failed attempt.
+user message, with or without its frame, or tool result) a response is a rule, used as
+often as it fits. Responses without `when` come in order: the n-th answer of a
+conversation takes the n-th of them. The position is counted from the conversation
+itself, so it survives any crash and needs no state; a response that is an error is
+taken by one failed attempt.
 
 A call that nothing fits is an error, and so is a response that nothing took: see
 `unconsumed`.
@@ -65,6 +67,8 @@ class ScriptError(ModelError):
 class ScriptedModel:
     """Replays responses; see the module."""
 
+    context_tokens = 200_000
+
     def __init__(self, responses: Sequence[Response], name: str = "scripted") -> None:
         for response in responses:
             _refuse_unknown_fields(response, name)
@@ -99,9 +103,9 @@ class ScriptedModel:
         return _replay(response, request, emit, interrupt)
 
     def _choose(self, request: Request) -> Response:
-        last_input = _last_input(request.messages)
+        last_inputs = _last_inputs(request.messages)
         for rule in self._rules:
-            if _fits(rule["when"], last_input):
+            if any(_fits(rule["when"], each) for each in last_inputs):
                 return rule
         answers = _answers(request.messages)
         start = _position(self._line, answers)
@@ -110,7 +114,8 @@ class ScriptedModel:
                 return response
         raise ScriptError(
             f"{self.name}: unexpected call {answers + 1}; the script has "
-            f"{len(self._line)} responses in line and no rule fits {last_input[:80]!r}."
+            f"{len(self._line)} responses in line and no rule fits "
+            f"{last_inputs[0][:80]!r}."
         )
 
 
@@ -138,13 +143,14 @@ def _answers(messages: Sequence[Message]) -> int:
     return sum(isinstance(message, AssistantMessage) for message in messages)
 
 
-def _last_input(messages: Sequence[Message]) -> str:
+def _last_inputs(messages: Sequence[Message]) -> tuple[str, ...]:
+    """The newest input: as it was sent, and as it stands in its frame."""
     for message in reversed(messages):
         if isinstance(message, UserMessage):
-            return message.text
+            return (message.text, message.framed or "")
         if isinstance(message, ToolMessage):
-            return message.result.text
-    return ""
+            return (message.result.text,)
+    return ("",)
 
 
 def _fits(when: dict[str, str], last_input: str) -> bool:
@@ -157,7 +163,7 @@ def _as_error(error: dict[str, Any]) -> ModelError:
     status = int(error.get("status", 500))
     return ModelError(
         error.get("message", f"scripted error {status}"),
-        kind=f"http_{status}",
+        kind=error.get("kind", f"http_{status}"),
         is_retriable=status in _RETRIABLE,
         retry_after_seconds=error.get("retry_after_seconds"),
     )

@@ -9,9 +9,11 @@ from pydantic import Field
 
 from agents.messages import ToolResult
 from agents.runtime import TaskView, Waited
+from agents.tools.artifacts import read_artifact
+from agents.tools.images import view_image
 from agents.tools.registry import Tool, ToolContext, tool
 
-# What a model is shown of a result; the whole of it stays in the task.
+# What a model is shown of any tool's result; the whole of it becomes an artifact.
 RESULT_CHARACTERS: Final = 16_000
 
 Seconds = Annotated[
@@ -34,9 +36,11 @@ def exec_code(
     """Run TypeScript in a sandbox and return `globalThis.result`.
 
     Import helpers from "core/…" and "tools/…". With wait_seconds 0 it runs in the
-    background: use await_task later.
+    background: use await_task later. The result has a `variable`: in later code,
+    `$result7` is that result, `$last` the newest one, and `$results` the array of the
+    last 200, oldest first.
     """
-    task = context.runtime.start_exec(context.key, code, id)
+    task = context.runtime.start_exec(context.key, code, id, waits=wait_seconds > 0)
     return _after(context, task, wait_seconds)
 
 
@@ -54,13 +58,16 @@ def await_task(
 ) -> ToolResult:
     """Wait for a task (or the first of several) to end and return its result.
 
+    Of an agent it is the turn that answers you, else the one it takes now or next; if
+    it has none to take, the result of its last turn is returned at once.
+
     A message that wakes you ends the wait early; the task goes on.
     """
     ids = [task_id] if isinstance(task_id, str) else list(dict.fromkeys(task_id))
     if not ids:
         return ToolResult(text="task_id is an empty list.", status="failed")
     waited = context.runtime.wait_for(context.step, ids, wait_seconds)
-    return _shown_after(waited, names_pending=len(ids) > 1)
+    return _shown_after(context, waited, names_pending=len(ids) > 1)
 
 
 @tool(effect="idempotent")
@@ -76,7 +83,7 @@ def send_task(
 @tool(effect="idempotent")
 def kill_task(
     context: ToolContext,
-    task_id: TaskId,
+    task_id: Annotated[str, Field(min_length=1, description="The id of a task.")],
     reason: Annotated[str | None, Field(description="Why.")] = None,
 ) -> ToolResult:
     """Kill a task and everything that it started."""
@@ -93,8 +100,13 @@ def delegate(
     text: Annotated[str, Field(min_length=1, description="What to ask it.")],
     wait_seconds: Seconds,
 ) -> ToolResult:
-    """Ask another agent and return its answer."""
-    task = context.runtime.delegate(context.key, agent_id, text)
+    """Ask another agent and return its answer.
+
+    With wait_seconds 0, or when the time is over first, the answer comes later, as a
+    message to you.
+    """
+    waits = wait_seconds > 0
+    task = context.runtime.delegate(context.key, agent_id, text, waits=waits)
     return _after(context, task, wait_seconds)
 
 
@@ -107,37 +119,71 @@ def noop(
     return _json({"status": "idle", "comment": comment})
 
 
+@tool(effect="pure")
+def recall(
+    context: ToolContext,
+    query: Annotated[
+        str,
+        Field(min_length=1, max_length=1000, description="Words that were said."),
+    ],
+    limit: Annotated[int, Field(ge=1, le=20, description="How many at most.")] = 10,
+) -> ToolResult:
+    """Search your own past, also what is no longer in the conversation.
+
+    Finds messages, answers and results with all the words, else with any of them;
+    the newest come first.
+    """
+    return _json({"matches": context.runtime.recall(query, limit)})
+
+
 def builtin_tools() -> tuple[Tool, ...]:
     """Return the tools of every agent, in a stable order."""
-    return (exec_code, await_task, send_task, kill_task, delegate, noop)
+    return (
+        exec_code,
+        await_task,
+        send_task,
+        kill_task,
+        delegate,
+        noop,
+        view_image,
+        read_artifact,
+        recall,
+    )
 
 
 def _after(context: ToolContext, task: TaskView, wait_seconds: float) -> ToolResult:
     if wait_seconds == 0 and not task.is_over:
-        return _shown(task, {"pending": True, "background": True})
-    return _shown_after(context.runtime.wait_for(context.step, [task.id], wait_seconds))
+        return _shown(context, task, {"pending": True, "background": True})
+    waited = context.runtime.wait_for(context.step, [task.id], wait_seconds)
+    return _shown_after(context, waited)
 
 
-def _shown_after(waited: Waited, *, names_pending: bool = False) -> ToolResult:
+def _shown_after(
+    context: ToolContext, waited: Waited, *, names_pending: bool = False
+) -> ToolResult:
     """Show how a wait ended: with a result, by a message that woke, or by its time."""
     extra: dict[str, Any] = {}
     if names_pending:
         extra["pending_task_ids"] = list(waited.pending)
     if waited.task.is_over:
-        return _shown(waited.task, extra)
+        return _shown(context, waited.task, extra)
     extra |= {"pending": True, "background": True}
-    if waited.wake is None:
+    if waited.is_interrupted:
+        extra["await_error"] = "interrupted: the turn ends; the task goes on"
+    elif waited.wake is None:
         extra["await_error"] = "timeout: the wait ended before the task did; it goes on"
     else:
         extra["await_error"] = "wake: a message came; the task goes on"
         extra["wake_event_id"] = waited.wake["id"]
         extra["wake_stream"] = waited.wake["stream"]
         extra["wake_priority"] = waited.wake["priority"]
-    return _shown(waited.task, extra)
+    return _shown(context, waited.task, extra)
 
 
-def _shown(task: TaskView, extra: dict[str, Any]) -> ToolResult:
+def _shown(context: ToolContext, task: TaskView, extra: dict[str, Any]) -> ToolResult:
     shown: dict[str, Any] = {"task_id": task.id, "status": task.status, **extra}
+    if task.variable is not None and task.agent_id == context.agent_id:
+        shown["variable"] = task.variable
     if task.status == "completed":
         shown["result"] = task.result
     if task.error is not None:
@@ -148,16 +194,4 @@ def _shown(task: TaskView, extra: dict[str, Any]) -> ToolResult:
 
 def _json(value: dict[str, Any], status: Any = "succeeded") -> ToolResult:
     text = json.dumps(value, ensure_ascii=False)
-    if len(text) > RESULT_CHARACTERS:
-        text = _cut(value, text)
     return ToolResult(text=text, status=status, details=value)
-
-
-def _cut(value: dict[str, Any], text: str) -> str:
-    note: dict[str, Any] = {
-        **{name: value[name] for name in ("task_id", "status") if name in value},
-        "truncated": f"{len(text)} characters; the whole is in the task",
-        "head": text[: RESULT_CHARACTERS // 2],
-        "tail": text[-RESULT_CHARACTERS // 4 :],
-    }
-    return json.dumps(note, ensure_ascii=False)

@@ -23,15 +23,21 @@ Effect = Literal["pure", "idempotent", "at_most_once"]
 Handler = Callable[..., ToolResult]
 
 
+def _tell_nobody(text: str) -> None:
+    """Nobody watches."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
-    """What a handler knows of its call. `key` is the same however often it resumes."""
+    """What a handler knows of its call. `key` is the same however often it resumes;
+    `report` shows how far it is to whoever watches the turn, and to no model."""
 
     key: str
     step: int
     agent_id: str
     turn_id: str
     runtime: Runtime
+    report: Callable[[str], None] = _tell_nobody
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

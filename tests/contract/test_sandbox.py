@@ -905,3 +905,71 @@ def test_a_bare_job_that_outlived_its_worker_is_swept(
     assert not is_running(pid)
     assert not sweep(pid, ticks)
     bury_adopted(before)
+
+
+# Earlier results.
+
+
+def bound(box: Box, code: str, bindings: bytes | None) -> object:
+    """Run code that has earlier results; return what it sets."""
+    outcome = box.sandbox.run(
+        Job(id="exec-1", code=code, home=box.home, bindings=bindings),
+        Policy(wall_seconds=DEADLINE_SECONDS),
+        emit=lambda output: None,
+        control=Control(),
+    )
+    assert outcome.status == "completed", outcome
+    return outcome.result
+
+
+def test_a_job_has_earlier_results_by_their_names(box: Box) -> None:
+    bindings = '7\n8 {"a":[1,"é\\n"]}\n10 null\n11 "end"\n'.encode()
+    code = """
+      globalThis.result = [
+        $results, $last, $result8.a, $result10,
+        typeof $result7, "$result7" in globalThis, typeof $result9,
+        $results[0] === $result8, process.argv.length,
+      ];
+    """
+    assert bound(box, code, bindings) == [
+        [{"a": [1, "é\n"]}, None, "end"],
+        "end",
+        [1, "é\n"],
+        None,
+        "undefined",
+        True,
+        "undefined",
+        True,
+        2,
+    ]
+
+
+def test_a_job_may_use_the_names_for_itself(box: Box) -> None:
+    code = "const $last = 1, $results = 2; globalThis.result = [$last, $results]"
+    assert bound(box, code, b"1 4\n") == [1, 2]
+
+
+def test_a_job_without_earlier_results_has_an_empty_array(box: Box) -> None:
+    code = "globalThis.result = [$results, typeof $last, typeof $result1]"
+    assert bound(box, code, b"") == [[], "undefined", "undefined"]
+
+
+def test_a_job_that_is_nobodys_has_no_such_names(box: Box) -> None:
+    code = 'globalThis.result = ["$results" in globalThis, "$last" in globalThis]'
+    assert bound(box, code, None) == [False, False]
+
+
+def test_eight_mebibytes_of_results_reach_a_job_whole(box: Box) -> None:
+    large = b"".join(b'%d "%s"\n' % (n, b"x" * 2**20) for n in range(1, 9))
+    code = "globalThis.result = $results.map((each) => each.length)"
+    assert bound(box, code, large) == [2**20] * 8
+
+
+def test_earlier_results_cannot_be_changed_in_a_cage(cage: Box) -> None:
+    code = """
+      import { readFileSync, writeFileSync } from "node:fs";
+      let wrote = "refused";
+      try { writeFileSync("/job/results", "1 5"); wrote = "wrote" } catch {}
+      globalThis.result = [wrote, readFileSync("/job/results", "utf8")];
+    """
+    assert bound(cage, code, b"1 4\n") == ["refused", "1 4\n"]

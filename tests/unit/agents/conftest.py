@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from agents.control import Stop
-from agents.loop import StartedAnswer, StartedCall, Thinker
-from agents.messages import Answer, ToolCall, ToolResult
+from agents.hooks import Hooks
+from agents.messages import Answer, ToolCall, ToolResult, UserMessage
 from agents.models.base import Delta, Model, ModelError
 from agents.models.scripted import ScriptedModel
 from agents.runtime import RuntimeRefused, TaskView, Waited
+from agents.thinker import Limits, Standing, StartedAnswer, StartedCall, Thinker
 from agents.tools.registry import Registry, Tool
 
 Told = tuple[Any, ...]
@@ -28,6 +30,7 @@ class MemoryJournal:
 
     told: list[Told] = field(default_factory=list)
     started: set[str] = field(default_factory=set)
+    recorded: dict[str, ToolResult] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     attempt: int = 1
     _last: int = 0
@@ -61,8 +64,56 @@ class MemoryJournal:
             was_started=call.id in self.started,
         )
 
-    def finish_call(self, call: ToolCall, number: int, result: ToolResult) -> None:
+    def finish_call(
+        self, call: ToolCall, number: int, result: ToolResult
+    ) -> ToolResult:
         self.told.append(("finish_call", number, result.status, result.text))
+        return result
+
+    def standing(self, calls: Sequence[ToolCall]) -> dict[str, Standing]:
+        return {
+            call.id: Standing(
+                is_started=call.id in self.started, result=self.recorded.get(call.id)
+            )
+            for call in calls
+        }
+
+    def report(self, call: ToolCall, number: int, text: str) -> None:
+        self.told.append(("report", number, text))
+
+    def skip_call(self, call: ToolCall, result: ToolResult) -> None:
+        self.told.append(("skip_call", self.numbers.get(call.id), result.text))
+
+    def record_call(
+        self, call: ToolCall, number: int, result: ToolResult
+    ) -> ToolResult:
+        self.recorded[call.id] = result
+        self.told.append(("record_call", number, result.status, result.text))
+        return result
+
+    def append_results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> None:
+        self.told.append(("append_results", *[result.text for _, result in results]))
+
+
+@dataclass
+class ListInbox:
+    """What comes in, by a list each of what wakes and of what does not hurry."""
+
+    waking: list[str] = field(default_factory=list)
+    quiet: list[str] = field(default_factory=list)
+
+    def is_urgent(self) -> bool:
+        return bool(self.waking)
+
+    def take(self) -> list[UserMessage]:
+        return self._first(self.waking)
+
+    def follow_up(self) -> list[UserMessage]:
+        return self._first(self.quiet)
+
+    def _first(self, waiting: list[str]) -> list[UserMessage]:
+        content = [{"type": "text", "text": waiting.pop(0)}] if waiting else None
+        return [UserMessage(content=content)] if content else []
 
 
 @dataclass
@@ -72,8 +123,10 @@ class RecordingRuntime:
     asked: list[Told] = field(default_factory=list)
     waited: Waited | BaseException | None = None
 
-    def start_exec(self, key: str, code: str, id: str | None) -> TaskView:
-        self.asked.append(("start_exec", key, code, id))
+    def start_exec(
+        self, key: str, code: str, id: str | None, *, waits: bool
+    ) -> TaskView:
+        self.asked.append(("start_exec", key, code, id, waits))
         return TaskView(id=id or "exec-1", status="queued")
 
     def wait_for(self, step: int, task_ids: Sequence[str], seconds: float) -> Waited:
@@ -87,9 +140,13 @@ class RecordingRuntime:
         self.asked.append(("send", key, target_id, body))
         return {"ok": True, "event_id": 7}
 
-    def delegate(self, key: str, agent_id: str, text: str) -> TaskView:
-        self.asked.append(("delegate", key, agent_id, text))
+    def delegate(self, key: str, agent_id: str, text: str, *, waits: bool) -> TaskView:
+        self.asked.append(("delegate", key, agent_id, text, waits))
         return TaskView(id="turn-9", status="queued")
+
+    def recall(self, query: str, limit: int) -> list[dict[str, Any]]:
+        self.asked.append(("recall", query, limit))
+        return [{"entry_id": 3, "at": "…", "who": "user", "snippet": "Bello"}]
 
     def kill(self, task_id: str, reason: str | None) -> None:
         if task_id == "ghost":
@@ -108,12 +165,29 @@ def runtime() -> RecordingRuntime:
 
 
 @pytest.fixture
+def inbox() -> ListInbox:
+    return ListInbox()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(4) as made:
+        yield made
+
+
+@pytest.fixture
 def thinker(
-    journal: MemoryJournal, runtime: RecordingRuntime
+    journal: MemoryJournal, runtime: RecordingRuntime, inbox: ListInbox
 ) -> Callable[..., Thinker]:
     """Make a thinker from a script (or a model) and tools."""
 
-    def make(script: list[dict[str, Any]] | Model, *tools: Tool) -> Thinker:
+    def make(
+        script: list[dict[str, Any]] | Model,
+        *tools: Tool,
+        pool: ThreadPoolExecutor | None = None,
+        hooks: Hooks | None = None,
+        limits: Limits | None = None,
+    ) -> Thinker:
         model = ScriptedModel(script) if isinstance(script, list) else script
         return Thinker(
             model=model,
@@ -121,9 +195,13 @@ def thinker(
             journal=journal,
             runtime=runtime,
             stop=Stop(),
-            system="Be brief.",
+            inbox=inbox,
+            system=lambda: "Be brief.",
             agent_id="scout",
             turn_id="turn-1",
+            pool=pool,
+            hooks=hooks or Hooks(),
+            limits=limits or Limits(),
         )
 
     return make

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from agents.control import Parked
+from agents.control import Parked, Waiting
 from agents.messages import ToolCall, ToolResult
 from agents.runtime import TaskView, Waited
 from agents.tools import Registry, ToolContext, builtin_tools
+from agents.tools.artifacts import PAGE_CHARACTERS
 from agents.tools.builtin import RESULT_CHARACTERS
 
 REGISTRY = Registry(builtin_tools())
@@ -44,7 +45,7 @@ def test_exec_in_the_background_returns_at_once(use, runtime) -> None:
         "pending": True,
         "background": True,
     }
-    assert runtime.asked == [("start_exec", "turn-1/2", "1", None)]
+    assert runtime.asked == [("start_exec", "turn-1/2", "1", None, False)]
 
 
 def test_exec_with_a_wait_returns_the_result(use, runtime) -> None:
@@ -52,13 +53,14 @@ def test_exec_with_a_wait_returns_the_result(use, runtime) -> None:
     result = use("exec", code="1", wait_seconds=5, id="mine")
     assert result.details == {"task_id": "exec-1", "status": "completed", "result": 4}
     assert runtime.asked == [
-        ("start_exec", "turn-1/2", "1", "mine"),
+        ("start_exec", "turn-1/2", "1", "mine", True),
         ("wait_for", 2, ("mine",), 5),
     ]
 
 
 def test_a_wait_that_parks_passes_through(use, runtime) -> None:
-    runtime.waited = Parked(step=2, target_ids=("exec-1",), deadline_at=None, why={})
+    wait = Waiting(step=2, target_ids=("exec-1",), deadline_at=None, why={})
+    runtime.waited = Parked(wait)
     with pytest.raises(Parked):
         use("exec", code="1", wait_seconds=5)
 
@@ -113,7 +115,7 @@ def test_send_kill_and_delegate_reach_the_runtime_with_their_key(use, runtime) -
     assert runtime.asked == [
         ("send", "turn-1/2", "ranger", "hello"),
         ("kill", "exec-1", "enough"),
-        ("delegate", "turn-1/2", "ranger", "hello"),
+        ("delegate", "turn-1/2", "ranger", "hello", True),
         ("wait_for", 2, ("turn-9",), 5),
     ]
 
@@ -124,16 +126,31 @@ def test_what_the_runtime_refuses_is_read_by_the_model(use) -> None:
     assert "There is no task 'ghost'." in result.text
 
 
+def test_what_was_said_is_recalled_from_the_runtime(use, runtime) -> None:
+    result = use("recall", query="dog", limit=3)
+    assert json.loads(result.text)["matches"][0]["snippet"] == "Bello"
+    assert use("recall", query="dog").status == "succeeded"
+    assert runtime.asked == [("recall", "dog", 3), ("recall", "dog", 10)]
+    assert use("recall", query="dog", limit=21).status == "failed"
+
+
 def test_doing_nothing_is_possible(use) -> None:
     assert use("noop", comment="rest").details == {"status": "idle", "comment": "rest"}
 
 
-def test_a_very_long_result_is_shown_in_part(use, runtime) -> None:
-    runtime.waited = ended(result="é" * 100_000)
-    shown = json.loads(use("exec", code="1", wait_seconds=5).text)
-    assert (shown["task_id"], shown["status"]) == ("exec-1", "completed")
-    assert "the whole is in the task" in shown["truncated"]
-    assert len(json.dumps(shown, ensure_ascii=False)) <= RESULT_CHARACTERS
+def test_the_result_of_an_own_exec_names_its_variable(use, runtime) -> None:
+    """G82."""
+    for owner, named in (("scout", "$result7"), ("ranger", None)):
+        task = TaskView(
+            id="exec-1", status="completed", agent_id=owner, variable="$result7"
+        )
+        runtime.waited = Waited(task=task, pending=())
+        details = use("exec", code="1", wait_seconds=5).details
+        assert details.get("variable") == named
+
+
+def test_a_page_of_an_artifact_is_short_enough_to_be_shown() -> None:
+    assert PAGE_CHARACTERS + 500 < RESULT_CHARACTERS
 
 
 @pytest.mark.parametrize("seconds", [-1, 86_401, "5"])

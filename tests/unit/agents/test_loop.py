@@ -8,9 +8,17 @@ from typing import Any
 
 import pytest
 
-from agents.control import Abandoned, Cancelled, HandedOver, Interrupt, Parked
-from agents.loop import CUT_OFF, TooManyRounds, think
+from agents.control import (
+    Abandoned,
+    Cancelled,
+    HandedOver,
+    Interrupt,
+    Parked,
+    Waiting,
+)
+from agents.loop import LimitReached, think
 from agents.messages import (
+    CUT_OFF,
     OUTCOME_UNKNOWN,
     Answer,
     AssistantMessage,
@@ -22,6 +30,7 @@ from agents.messages import (
     UserMessage,
 )
 from agents.models.base import Delta, ModelError, Request
+from agents.thinker import Limits
 from agents.tools.registry import ToolContext, tool
 
 
@@ -53,7 +62,8 @@ def broken(context: ToolContext) -> ToolResult:
 @tool(effect="pure")
 def park(context: ToolContext) -> ToolResult:
     """Wait."""
-    raise Parked(step=context.step, target_ids=("exec-1",), deadline_at=None, why={})
+    wait = Waiting(step=context.step, target_ids=("exec-1",), deadline_at=None, why={})
+    raise Parked(wait)
 
 
 def says(text: str) -> list[Message]:
@@ -235,8 +245,9 @@ def test_the_usage_of_every_answer_is_counted(thinker) -> None:
 
 def test_a_model_that_keeps_calling_is_stopped(thinker, journal) -> None:
     script = [calls(("double", {"n": n})) for n in range(5)]
-    with pytest.raises(TooManyRounds, match="limit of 3 model calls") as raised:
-        think(thinker(script, double), [], says("go"), max_rounds=3)
+    thinking = thinker(script, double, limits=Limits(rounds=3))
+    with pytest.raises(LimitReached, match="limit of 3 model calls") as raised:
+        think(thinking, [], says("go"))
     assert [told[0] for told in journal.told].count("start_answer") == 3
     assert raised.value.as_json()["limit"] == {"name": "rounds", "value": 3}
 
@@ -298,7 +309,8 @@ def test_a_tool_that_parks_leaves_the_turn_with_its_step_open(thinker, journal) 
     own = says("go")
     with pytest.raises(Parked) as raised:
         think(thinker([calls("park")], park), [], own)
-    assert (raised.value.step, raised.value.target_ids) == (2, ("exec-1",))
+    (wait,) = raised.value.waits
+    assert (wait.step, wait.target_ids) == (2, ("exec-1",))
     assert journal.told[-1] == ("start_call", 2, "park")
     assert results(own) == []
 

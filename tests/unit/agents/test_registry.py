@@ -133,5 +133,8 @@ def test_the_names_and_arguments_of_every_agents_tools_are_a_contract() -> None:
         "kill_task": ("idempotent", ["task_id", "reason"]),
         "delegate": ("idempotent", ["agent_id", "text", "wait_seconds"]),
         "noop": ("pure", ["comment"]),
+        "view_image": ("pure", ["path", "url", "fidelity"]),
+        "read_artifact": ("pure", ["handle", "offset", "limit"]),
+        "recall": ("pure", ["query", "limit"]),
     }
     assert all(each.description for each in builtin_tools())

@@ -14,7 +14,7 @@ from agents.messages import (
     Usage,
     UserMessage,
 )
-from agents.transcript import answer_data, to_messages
+from agents.transcript import COMPACTED, answer_data, to_messages
 
 
 def entry(type: str, text: str = "", **more: Any) -> dict[str, Any]:
@@ -64,3 +64,16 @@ def test_messages_and_results_come_back_and_the_rest_is_skipped() -> None:
             call_id="1", name="exec", result=ToolResult(text="4", status="uncertain")
         ),
     ]
+
+
+def test_a_summary_is_told_as_a_message_and_a_compaction_without_one_is_not() -> None:
+    found = to_messages(
+        [
+            entry("context_compaction", "asked for", data={"summary": "They met."}),
+            entry("context_compaction", "asked for", data={"reason": "manual"}),
+            entry("context_compaction", "asked for"),
+        ]
+    )
+    text = f"{COMPACTED}They met."
+    assert found == [UserMessage(content=[{"type": "text", "text": text}])]
+    assert text.startswith("The conversation so far was compacted. Its summary:\n\n")

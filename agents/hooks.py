@@ -1,0 +1,77 @@
+"""Hooks: pure functions that look at, change or stop what a turn is about to do.
+
+They chain: each gets what the one before it made. `transform_context` and
+`convert_to_llm` see the whole conversation before every model call, in that order; what
+they leave is made valid again (`agents.messages.mend`), so no hook can make a provider
+see a call without its result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+from agents.messages import Message, ToolCall, ToolResult, mend
+from agents.tools.registry import ToolContext
+
+ContextHook = Callable[[Sequence[Message]], Sequence[Message]]
+# A ToolResult blocks or replaces the call, a ToolCall rewrites it, None lets it be.
+BeforeToolCall = Callable[[ToolCall, ToolContext], ToolCall | ToolResult | None]
+# A ToolResult replaces the result, None lets it be.
+AfterToolCall = Callable[[ToolCall, ToolResult], ToolResult | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    """Chains of hooks; two sets add up, the left one first."""
+
+    transform_context: tuple[ContextHook, ...] = ()
+    convert_to_llm: tuple[ContextHook, ...] = ()
+    before_tool_call: tuple[BeforeToolCall, ...] = ()
+    after_tool_call: tuple[AfterToolCall, ...] = ()
+
+    def __add__(self, other: Hooks) -> Hooks:
+        """Chain another set behind this one."""
+        return Hooks(
+            transform_context=self.transform_context + other.transform_context,
+            convert_to_llm=self.convert_to_llm + other.convert_to_llm,
+            before_tool_call=self.before_tool_call + other.before_tool_call,
+            after_tool_call=self.after_tool_call + other.after_tool_call,
+        )
+
+    def context_of(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Return what the model is to be shown of a conversation."""
+        chain = (*self.transform_context, *self.convert_to_llm)
+        if not chain:
+            return tuple(messages)
+        return tuple(mend(reduce(lambda each, hook: hook(each), chain, messages)))
+
+    def before(self, call: ToolCall, context: ToolContext) -> ToolCall | ToolResult:
+        """Return the call as it is to be made, or the result that stands for it.
+
+        A hook that raises stops the call: it may have been there to guard it.
+        """
+        for hook in self.before_tool_call:
+            try:
+                found = hook(call, context)
+            except Exception as error:  # noqa: BLE001 (foreign code; the call is blocked)
+                return _refused("before", call, error)
+            if isinstance(found, ToolResult):
+                return found
+            call = found or call
+        return call
+
+    def after(self, call: ToolCall, result: ToolResult) -> ToolResult:
+        """Return the result as it is to be kept; a hook that raises makes it fail."""
+        for hook in self.after_tool_call:
+            try:
+                result = hook(call, result) or result
+            except Exception as error:  # noqa: BLE001 (foreign code; the model is told)
+                return _refused("after", call, error)
+        return result
+
+
+def _refused(when: str, call: ToolCall, error: Exception) -> ToolResult:
+    said = f"A hook {when} {call.name} failed: {type(error).__name__}: {error}"
+    return ToolResult(text=said, status="failed")
