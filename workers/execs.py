@@ -18,7 +18,17 @@ from typing import Any, Final
 
 import structlog
 
-from broker import Broker, events, json, leases, processes, steps, tasks, updates
+from broker import (
+    Broker,
+    events,
+    json,
+    leases,
+    processes,
+    results,
+    steps,
+    tasks,
+    updates,
+)
 from broker.database import Row, Transaction
 from broker.doorbell import FALLBACK_SECONDS, Bell
 from broker.errors import LeaseLost
@@ -42,6 +52,9 @@ class ExecHolder:
     control: Control
     why: str | None = None
     reason: str | None = None
+
+    def tick(self) -> None:
+        """The sandbox keeps the time itself."""
 
     def lost(self) -> None:
         """The lease is gone: kill, and write nothing."""
@@ -136,6 +149,7 @@ def _tell_turn(tx: Transaction, task: Row, output: Output) -> None:
             "stream": output.stream,
             "text": output.text[-_KEPT_IN_EVENTS:],
         },
+        cause_id=task["cause_id"],
     )
 
 
@@ -225,13 +239,27 @@ class ExecRunner:
         if payload.get("stdin"):
             for line in str(payload["stdin"]).splitlines():
                 control.write_line(line)
+        job = Job(
+            id=task["id"],
+            code=str(payload.get("code", "")),
+            home=self.home,
+            bindings=self._bindings(task),
+        )
         return self.sandbox.run(
-            Job(id=task["id"], code=str(payload.get("code", "")), home=self.home),
+            job,
             policy,
             emit=output.add,
             control=control,
             on_start=self._recorder(task),
         )
+
+    def _bindings(self, task: Row) -> bytes | None:
+        """The results of the agent's earlier execs, a line each: see `sandbox.Job`."""
+        if task["type"] != "exec" or not task["agent_id"]:
+            return None
+        found = results.latest(self.broker.database, task["agent_id"])
+        lines = (f"{each.number} {each.json or ''}".rstrip() for each in found)
+        return "".join(f"{line}\n" for line in lines).encode()
 
     def _recorder(self, task: Row) -> Callable[[Control], None]:
         """Note which process runs the job, so that an orphan can be swept."""

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from agents.control import Abandoned
-from agents.loop import StartedAnswer, StartedCall
 from agents.messages import Answer, ToolCall, ToolResult
 from agents.models import Delta, ModelError
+from agents.thinker import Standing, StartedAnswer, StartedCall
 from agents.transcript import answer_data
-from broker import Broker, entries, events, steps, turns
-from broker.database import Transaction
+from broker import Broker, entries, events, leases, steps, turns
+from broker.database import Row, Transaction
 from broker.entries import NewEntry
 from broker.errors import LeaseLost
 from broker.steps import PlannedCall
 from broker.turns import Turn
+from workers.artifacts import shorten
 from workers.batcher import Batcher
+from workers.fence import fenced
 
 
 class TurnJournal:
@@ -32,7 +34,7 @@ class TurnJournal:
     def start_answer(self, model_name: str) -> StartedAnswer:
         """Journal a model call, and tell the stream that an answer begins."""
         turn = self._turn
-        with _fenced(), self._database.write() as tx:
+        with fenced(), self._database.write() as tx:
             number, attempt = steps.start_model(tx, turn.id, turn.epoch, model_name)
             self._emit(
                 tx,
@@ -43,7 +45,7 @@ class TurnJournal:
 
     def delta(self, number: int, delta: Delta) -> None:
         """Buffer a piece of the answer."""
-        with _fenced():
+        with fenced():
             self._deltas.add(number, delta)
 
     def finish_answer(
@@ -51,7 +53,7 @@ class TurnJournal:
     ) -> None:
         """Journal the answer with its planned calls, and append it to the history."""
         turn, rest = self._turn, self._deltas.take()
-        with _fenced(), self._database.write() as tx:
+        with fenced(), self._database.write() as tx:
             for payload in rest:
                 self._emit(tx, "message_update", payload)
             steps.succeed_model(
@@ -70,14 +72,14 @@ class TurnJournal:
         """Journal that the model call failed."""
         self._deltas.take()
         turn, shown = self._turn, error.as_json()
-        with _fenced(), self._database.write() as tx:
+        with fenced(), self._database.write() as tx:
             steps.fail_model(tx, turn.id, turn.epoch, number, shown)
             self._emit(tx, "message_end", {"step": number, "error": shown})
 
     def start_call(self, call: ToolCall) -> StartedCall:
         """Journal a tool call; tell the stream only the first time."""
         turn = self._turn
-        with _fenced(), self._database.write() as tx:
+        with fenced(), self._database.write() as tx:
             number, was_started = steps.start_tool(tx, turn.id, turn.epoch, call.id)
             if not was_started:
                 shown = {"arguments": call.arguments}
@@ -87,33 +89,79 @@ class TurnJournal:
         key = steps.key(turn.id, number)
         return StartedCall(number=number, key=key, was_started=was_started)
 
-    def finish_call(self, call: ToolCall, number: int, result: ToolResult) -> None:
-        """Journal a tool's result and append it to the history."""
+    def standing(self, calls: Sequence[ToolCall]) -> dict[str, Standing]:
+        """Say how far each open call has come."""
         turn = self._turn
-        shown = {"text": result.text, "details": result.details}
-        ended = {"is_error": result.is_error, "status": result.status}
-        with _fenced(), self._database.write() as tx:
-            steps.finish_tool(tx, turn.id, turn.epoch, number, result.status, shown)
-            self._append(
-                tx,
-                NewEntry(
-                    type="tool_result",
-                    role="tool",
-                    content=[{"type": "text", "text": result.text}],
-                    step=number,
-                    tool_call_id=call.id,
-                    tool_name=call.name,
-                    status=result.status,
-                ),
-            )
-            self._emit(
-                tx,
-                "tool_execution_end",
-                {**_call_shown(number, call), **ended, "text": result.text},
-            )
+        with fenced(), self._database.write(durable=False) as tx:
+            leases.guard(tx, turn.id, turn.epoch)
+            rows = steps.open_calls(tx, turn.id, [call.id for call in calls])
+        known = {row["tool_call_id"]: _standing(row) for row in rows}
+        return {call.id: known.get(call.id, Standing()) for call in calls}
+
+    def report(self, call: ToolCall, number: int, text: str) -> None:
+        """Show how far a tool is to whoever watches the turn."""
+        shown = {**_call_shown(number, call), "text": text}
+        with fenced(), self._database.write(durable=False) as tx:
+            turns.emit_fenced(tx, self._turn, [("tool_execution_update", shown)])
+
+    def skip_call(self, call: ToolCall, result: ToolResult) -> None:
+        """Journal that a call is not made, and show it begun and over."""
+        turn = self._turn
+        with fenced(), self._database.write() as tx:
+            number = steps.number_of_call(tx, turn.id, call.id)
+            shown = _call_shown(number, call) | {"arguments": call.arguments}
+            self._emit(tx, "tool_execution_start", shown)
+            self._record(tx, call, number, result)
+
+    def record_call(
+        self, call: ToolCall, number: int, result: ToolResult
+    ) -> ToolResult:
+        """Journal a result; the history gets it once those before it have theirs."""
+        with fenced(), self._database.write() as tx:
+            return self._record(tx, call, number, result)
+
+    def append_results(self, results: Sequence[tuple[ToolCall, ToolResult]]) -> None:
+        """Append journalled results to the history, in this order."""
+        turn = self._turn
+        with fenced(), self._database.write() as tx:
+            leases.guard(tx, turn.id, turn.epoch)
+            for call, result in results:
+                number = steps.number_of_call(tx, turn.id, call.id)
+                self._append(tx, _result_entry(call, number, result))
+
+    def finish_call(
+        self, call: ToolCall, number: int, result: ToolResult
+    ) -> ToolResult:
+        """Journal a result and append it to the history."""
+        with fenced(), self._database.write() as tx:
+            shown = self._record(tx, call, number, result)
+            self._append(tx, _result_entry(call, number, shown))
+        return shown
+
+    def _record(
+        self, tx: Transaction, call: ToolCall, number: int, result: ToolResult
+    ) -> ToolResult:
+        turn = self._turn
+        result = shorten(tx, turn, number, call, result)
+        kept = {
+            "text": result.text,
+            "details": result.details,
+            "blocks": list(result.blocks),
+        }
+        steps.finish_tool(tx, turn.id, turn.epoch, number, result.status, kept)
+        ended = {
+            "is_error": result.is_error,
+            "status": result.status,
+            "text": result.text,
+        }
+        self._emit(tx, "tool_execution_end", {**_call_shown(number, call), **ended})
+        return result
 
     def _emit(self, tx: Transaction, kind: str, payload: dict[str, Any]) -> None:
-        events.emit_turn(tx, self._turn.agent["id"], self._turn.id, kind, payload)
+        turn = self._turn
+        events.emit_turn(
+            tx, turn.agent["id"], turn.id, kind, payload, cause_id=turn.cause_id
+        )
 
     def _append(self, tx: Transaction, *new: NewEntry) -> None:
         agent = self._turn.agent
@@ -163,17 +211,6 @@ class DeltaBuffer:
                     turns.emit_fenced(tx, self._turn, updates)
 
 
-class _fenced:
-    """Turns a refused write into the end of the turn, which no tool may swallow."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, LeaseLost):
-            raise Abandoned from error
-
-
 def _merged(pending: list[tuple[int, Delta]]) -> list[dict[str, Any]]:
     """Join neighbouring deltas of one kind."""
     merged: list[dict[str, Any]] = []
@@ -186,6 +223,31 @@ def _merged(pending: list[tuple[int, Delta]]) -> list[dict[str, Any]]:
         else:
             merged.append({**shown, "text": delta.text})
     return merged
+
+
+def _standing(row: Row) -> Standing:
+    if row["status"] not in ("succeeded", "failed", "uncertain"):
+        return Standing(is_started=row["status"] == "started")
+    kept = row["result"]
+    result = ToolResult(
+        text=kept["text"],
+        status=row["status"],
+        details=kept["details"],
+        blocks=tuple(kept.get("blocks", ())),
+    )
+    return Standing(is_started=True, result=result)
+
+
+def _result_entry(call: ToolCall, number: int, result: ToolResult) -> NewEntry:
+    return NewEntry(
+        type="tool_result",
+        role="tool",
+        content=[{"type": "text", "text": result.text}, *result.blocks],
+        step=number,
+        tool_call_id=call.id,
+        tool_name=call.name,
+        status=result.status,
+    )
 
 
 def _planned(answer: Answer, effects: dict[str, str]) -> list[PlannedCall]:

@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 class Holder(Protocol):
     """The work under a lease, as the keeper talks to it."""
 
+    def tick(self) -> None:
+        """A second has passed, or so: look whether the work takes too long."""
+
     def lost(self) -> None:
         """The lease is gone: stop at once and write nothing."""
 
@@ -89,7 +92,7 @@ class Keeper:
                     del self._held[task_id]
 
     def _run(self) -> None:
-        while True:
+        while not self._bell.is_closed:
             seen = self._bell.generation
             try:
                 self._look()
@@ -108,6 +111,7 @@ class Keeper:
         else:
             found = standing(self._broker.database, epochs)
         for task_id, each in held.items():
+            each.holder.tick()
             self._tell(task_id, each, found[task_id])
 
     def _tell(self, task_id: str, each: _Held, stands: Standing) -> None:

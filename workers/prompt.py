@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from agents.control import Abandoned, Parked
+from agents.control import Parked, Waiting
 from agents.prompt import compose
 from agents.tools import Registry
 from broker import Broker, entries, json, leases, tasks, turns, updates
 from broker.database import Row, Transaction
 from broker.entries import NewEntry
-from broker.errors import LeaseLost
 from broker.states import Priority
 from broker.tasks import NewTask
 from broker.times import SECOND_US, now_us
 from broker.turns import Turn
+from workers.fence import fenced
 
 PROMPT_SECONDS: Final = 30.0
 # The step number under which a turn waits for its prompt: before every real step.
@@ -68,15 +68,19 @@ class PromptMaker:
         code = self._read("PROMPT.ts")
         if code is None or not code.strip():
             return None
-        with _unless_lost(), self.broker.database.write() as tx:
+        with fenced(), self.broker.database.write() as tx:
             leases.guard(tx, turn.id, turn.epoch)
             task = _prompt_task(tx, turn, code)
         if task["finished_at"] is None:
+            deadline_at = now_us() + int(2 * PROMPT_SECONDS * SECOND_US)
+            why = {"kind": "prompt", "task_ids": [task["id"]]}
             raise Parked(
-                step=PROMPT_STEP,
-                target_ids=(task["id"],),
-                deadline_at=now_us() + int(2 * PROMPT_SECONDS * SECOND_US),
-                why={"kind": "prompt", "task_ids": [task["id"]]},
+                Waiting(
+                    step=PROMPT_STEP,
+                    target_ids=(task["id"],),
+                    deadline_at=deadline_at,
+                    why=why,
+                )
             )
         return self._output(task)
 
@@ -108,7 +112,7 @@ class PromptMaker:
     def _freeze(self, turn: Turn, text: str, tools: Registry) -> None:
         agent = turn.agent
         shown = [{"type": "json", "json": spec.as_json()} for spec in tools.specs()]
-        with _unless_lost(), self.broker.database.write() as tx:
+        with fenced(), self.broker.database.write() as tx:
             leases.guard(tx, turn.id, turn.epoch)
             turns.forget_wait(tx, turn.id, PROMPT_STEP)
             entries.append(
@@ -141,14 +145,3 @@ def _prompt_task(tx: Transaction, turn: Turn, code: str) -> Row:
         ),
     )
     return row
-
-
-class _unless_lost:
-    """Turns a refused write into the end of the turn."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, LeaseLost):
-            raise Abandoned from error

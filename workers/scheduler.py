@@ -69,7 +69,7 @@ class Scheduler:
     def _listen(self) -> None:
         """Wake the loop when somebody wrote a deadline down."""
         seen = self._bell.generation
-        while True:
+        while not self._bell.is_closed:
             if self._bell.wait(seen, TICK_SECONDS):
                 seen = self._bell.generation
                 os.write(self._wake_writer, b"!")

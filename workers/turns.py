@@ -6,38 +6,66 @@ process may die between any two of them, and another worker goes on from the las
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
-from agents.control import Abandoned, Cancelled, HandedOver, Parked, Stop
-from agents.loop import Thinker, Thought, TooManyRounds, think
-from agents.messages import close_abandoned_calls
+from agents.control import (
+    Abandoned,
+    Cancelled,
+    HandedOver,
+    OutOfTime,
+    Parked,
+    Stop,
+)
+from agents.hooks import Hooks
+from agents.loop import LimitReached, Thought, think
+from agents.messages import Message, close_abandoned_calls
 from agents.models import Model, ModelError, open_model
+from agents.thinker import Limits, Thinker
 from agents.tools import Registry, Tool, builtin_tools
 from agents.transcript import to_messages
-from broker import Broker, json, tasks, turns
+from broker import Broker, json, steering, tasks, turns
 from broker.errors import LeaseLost
 from broker.leases import Worker
 from broker.turns import Park, Reply, Turn
+from workers import http_tools
 from workers.batcher import Batcher
+from workers.compaction import Compactor
+from workers.http_tools import ToolsError
+from workers.inbox import TurnInbox
 from workers.journal import TurnJournal
 from workers.keeper import Keeper
-from workers.prompt import PromptFailed, PromptMaker
+from workers.prompt import PROMPT_STEP, PromptFailed, PromptMaker
 from workers.runtime import TurnRuntime
 
 log = structlog.get_logger(__name__)
 
+# A turn may work for this long at a stretch; what it waits for does not count.
+TURN_SECONDS: Final = 3600.0
+# Tool calls of all turns of a process that run at the same time.
+CALLS_AT_ONCE: Final = 16
+# An agent's metadata may ask for its tool calls one by one (P31).
+TOOL_EXECUTION: Final = "tool_execution"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class TurnHolder:
     """How the keeper talks to a running turn."""
 
     control: Stop
+    ends_at: float = field(default_factory=lambda: time.monotonic() + TURN_SECONDS)
+
+    def tick(self) -> None:
+        """End the turn when it has worked for too long."""
+        if time.monotonic() > self.ends_at:
+            self.control.ask(OutOfTime(TURN_SECONDS))
 
     def lost(self) -> None:
         """Write nothing more."""
@@ -71,6 +99,11 @@ class TurnTaker:
     home: Path | None = None
     find_model: Callable[[str | None], Model] = open_model
     tools: tuple[Tool, ...] = field(default_factory=builtin_tools)
+    hooks: Hooks = field(default_factory=Hooks)
+    limits: Limits = field(default_factory=Limits)
+    pool: Executor = field(
+        default_factory=lambda: ThreadPoolExecutor(CALLS_AT_ONCE, "call")
+    )
 
     def take(self, hinted_id: str) -> None:
         """Handle a hint: claim a turn of that agent and take it, or drop the hint."""
@@ -79,6 +112,8 @@ class TurnTaker:
         if turn is None:
             return
         stop = Stop()
+        if turn.is_interrupted:
+            stop.interrupt.set()
         with self.keeper.holding(turn.id, turn.epoch, TurnHolder(stop)):
             self._take(turn, stop)
 
@@ -102,7 +137,7 @@ class TurnTaker:
             self._write(lambda tx: turns.cancel(tx, turn, reason))
         except ModelError as error:
             self._fail(turn, error.as_json(), is_retriable=error.is_retriable)
-        except (TooManyRounds, PromptFailed) as error:
+        except (LimitReached, OutOfTime, PromptFailed, ToolsError) as error:
             self._fail(turn, error.as_json(), is_retriable=False)
         except LeaseLost:
             raise
@@ -113,34 +148,76 @@ class TurnTaker:
             self._complete(turn, thought)
 
     def _think(self, turn: Turn, stop: Stop) -> Thought:
-        past, own = _conversation(turn)
-        tools = Registry(self.tools).only(json.load(turn.agent["tools"]))
-        prompts = PromptMaker(broker=self.broker, home=self.home)
+        model = self.find_model(turn.agent["model"] or self.default_model)
+        tools = self._tools(turn)
+        compactor = Compactor(
+            broker=self.broker,
+            turn=turn,
+            stop=stop,
+            model=model,
+            find_model=self.find_model,
+            split=split,
+        )
         thinker = Thinker(
-            model=self.find_model(turn.agent["model"] or self.default_model),
+            model=model,
             tools=tools,
             journal=TurnJournal(self.broker, turn, self.batcher),
-            runtime=TurnRuntime(self.broker, turn),
+            runtime=TurnRuntime(self.broker, turn, stop),
             stop=stop,
-            system=prompts.prompt_for(turn, tools),
+            inbox=TurnInbox(self.broker, turn, stop),
+            system=self._prompt(turn, tools),
             agent_id=turn.agent["id"],
             turn_id=turn.id,
+            hooks=self.hooks,
+            limits=self.limits,
+            context=compactor,
+            pool=self._pool(turn),
         )
-        return think(thinker, past, own)
+        return think(thinker, *split(turn))
+
+    def _tools(self, turn: Turn) -> Registry:
+        declared = http_tools.load(self.home)
+        named = json.load(turn.agent["tools"])
+        return Registry((*self.tools, *declared)).only(named)
+
+    def _prompt(self, turn: Turn, tools: Registry) -> Callable[[], str]:
+        """Find or make the prompt when it is needed, once for a generation."""
+        prompts = PromptMaker(broker=self.broker, home=self.home)
+        known: dict[int, str] = {}
+
+        def prompt() -> str:
+            generation = int(turn.agent["generation"])
+            if generation not in known:
+                known[generation] = prompts.prompt_for(turn, tools)
+            return known[generation]
+
+        return prompt
+
+    def _pool(self, turn: Turn) -> Executor | None:
+        mode = json.load(turn.agent["metadata"]).get(TOOL_EXECUTION)
+        return None if mode == "sequential" else self.pool
 
     def _complete(self, turn: Turn, thought: Thought) -> None:
-        reply = Reply(text=thought.text, usage=thought.usage.as_json())
-        self._write(lambda tx: turns.complete(tx, turn, reply))
+        reply = Reply(
+            text=thought.text,
+            usage=thought.usage.as_json(),
+            is_interrupted=thought.is_interrupted,
+        )
+        self._write(lambda tx: steering.complete(tx, turn, reply))
         log.info("A turn is done.", task_id=turn.id, agent_id=turn.agent["id"])
 
     def _park(self, turn: Turn, parked: Parked) -> None:
-        wait = Park(
-            step=parked.step,
-            target_ids=parked.target_ids,
-            deadline_at=parked.deadline_at,
-            why=parked.why,
-        )
-        self._write(lambda tx: turns.park(tx, turn, wait))
+        waits = [
+            Park(
+                step=wait.step,
+                target_ids=wait.target_ids,
+                deadline_at=wait.deadline_at,
+                why=wait.why,
+            )
+            for wait in parked.waits
+        ]
+        heeds = all(wait.step > PROMPT_STEP for wait in waits)
+        self._write(lambda tx: turns.park(tx, turn, waits, heeds=heeds))
 
     def _fail(self, turn: Turn, error: dict[str, Any], *, is_retriable: bool) -> None:
         self._write(lambda tx: turns.fail(tx, turn, error, retriable=is_retriable))
@@ -156,7 +233,7 @@ class TurnTaker:
             act(tx)
 
 
-def _conversation(turn: Turn) -> tuple[list[Any], list[Any]]:
+def split(turn: Turn) -> tuple[list[Message], list[Message]]:
     """Split the history into what was before this turn and the turn's own part."""
     past = [entry for entry in turn.history if entry["turn_id"] != turn.id]
     own = [entry for entry in turn.history if entry["turn_id"] == turn.id]

@@ -190,6 +190,7 @@ class CountedModel:
     """The scripted model, with a crash point before and after each answer."""
 
     name = "scripted/one-turn"
+    context_tokens = 200_000
 
     def __init__(self, points: Points, outside: Outside) -> None:
         self._script = ScriptedModel(SCRIPT, self.name)

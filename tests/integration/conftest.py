@@ -40,6 +40,10 @@ class Counted:
     def name(self) -> str:
         return self.model.name
 
+    @property
+    def context_tokens(self) -> int:
+        return self.model.context_tokens
+
     def stream(self, *arguments: Any) -> Any:
         self.asked += 1
         if self.asked == self.dies_at:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from flask import Response, request
+from jsonschema import Draft202012Validator
 
-from broker import processes, tasks
+from broker import entries, processes, tasks
+from broker.entries import NewEntry
+from broker.states import Priority
 from broker.tasks import QUEUED_LIMIT
 from broker.times import now_us
-from webapp.app import create_app
+from broker.turns import UNREAD_LIMIT
+from webapp.app import MAX_BODY_BYTES, create_app
+from webapp.live import STREAMS_LIMIT
 
 API = "/api/v1"
 TOKEN = "secret"
@@ -98,7 +107,7 @@ def test_a_route_refuses_other_methods_and_names_its_own(api) -> None:
             answer = api(method, path_of(rule).removeprefix(API))
             assert answer.status_code == 405, (method, rule)
             assert refused(answer)
-            assert "GET" in answer.headers["Allow"] or "POST" in answer.headers["Allow"]
+            assert every <= set(answer.headers["Allow"].split(", "))
 
 
 def test_every_route_is_in_the_document_and_its_errors_are_problems(api) -> None:
@@ -224,6 +233,11 @@ def test_what_does_not_exist_is_not_found(api) -> None:
         ("GET", "/agents/ghost"),
         ("DELETE", "/agents/ghost"),
         ("GET", "/agents/ghost/history"),
+        ("GET", "/agents/ghost/inbox"),
+        ("DELETE", "/agents/ghost/inbox/1"),
+        ("DELETE", "/agents/scout/inbox/1"),
+        ("DELETE", "/agents/scout/inbox/%C2%B2"),
+        ("GET", "/events?reader=agent/ghost"),
         ("GET", "/tasks/ghost"),
         ("GET", "/tasks/ghost/updates"),
         ("GET", "/why/ghost"),
@@ -350,8 +364,10 @@ def test_events_are_listed_both_ways_by_cursor_and_filter(api) -> None:
 
     assert bodies("") == list("01234")
     assert bodies("order=desc") == list("43210")
-    assert bodies("stream=external") == list("13")
-    assert bodies("stream=signals&order=desc") == list("420")
+    assert bodies("stream=external") == list("31")
+    assert bodies("stream=external&after=0") == list("13")
+    assert bodies("stream=external&order=asc") == list("13")
+    assert bodies("stream=signals&after=1&order=desc") == list("42")
     assert bodies("after=2") == list("234")
     assert bodies("scope=task/x") == []
 
@@ -376,6 +392,98 @@ def test_an_agents_own_event_is_born_read(api) -> None:
 def test_an_event_of_an_unknown_agent_is_refused(api) -> None:
     event = {"stream": "external", "scope": "agent/ghost", "body": "x"}
     assert refused(api.post("/events", event))[0] == 404
+
+
+def test_a_reader_lists_what_it_sees_and_acks_it_for_itself(api) -> None:
+    ids = [
+        api.post("/events", {"stream": "external", "body": str(n)}).get_json()["id"]
+        for n in range(3)
+    ]
+    api.post("/events", {"stream": "external", "body": "x", "scope": "task/j"})
+
+    def unread(reader: str, more: str = "") -> list[str]:
+        found = api.get(f"/events?reader={reader}&unread=true{more}").get_json()
+        return [event["body"] for event in found["items"]]
+
+    for _ in range(2):
+        acked = api.post(f"/events/{ids[1]}/ack", {"reader": "me"}).get_json()
+        assert (acked["id"], acked["read"]) == (ids[1], True)
+    assert unread("me") == list("02")
+    assert unread("me", "&stream=external") == list("20")
+    assert unread("scout") == unread("agent/scout") == list("012")
+    everything = api.get("/events?reader=me").get_json()["items"]
+    assert [event["read"] for event in everything] == [False, True, False]
+    assert api.get("/events").get_json()["items"][0]["read"] is None
+    page = api.get("/events?reader=me&limit=2").get_json()
+    assert [event["body"] for event in page["items"]] == list("01")
+    rest = api.get(f"/events?reader=me&limit=2&cursor={page['next_cursor']}")
+    assert [event["body"] for event in rest.get_json()["items"]] == ["2"]
+
+
+def test_an_ack_of_what_is_not_there_or_not_seen_is_not_found(api) -> None:
+    hidden = api.house.post("for scout").event_id
+    for id in (hidden, hidden + 1, "x"):
+        assert refused(api.post(f"/events/{id}/ack", {"reader": "me"}))[0] == 404
+    assert refused(api.post(f"/events/{hidden}/ack", {}))[0] == 400
+
+
+def test_unread_wants_a_reader(api) -> None:
+    status, detail = refused(api.get("/events?unread=true"))
+    assert (status, "name a reader" in detail) == (400, True)
+
+
+@pytest.mark.parametrize("path", ["/agents/scout/messages", "/events"])
+def test_a_priority_is_known_however_it_is_written_and_else_refused(api, path) -> None:
+    body = {"text": "x"} if path != "/events" else {"stream": "external", "body": "x"}
+    assert api.post(path, {**body, "priority": "InTerrupt"}).status_code < 300
+    status, detail = refused(api.post(path, {**body, "priority": "soon"}))
+    assert (status, "'interrupt', 'wake', 'normal' or 'low'" in detail) == (400, True)
+
+
+def test_an_event_on_history_is_nobodys_input(api) -> None:
+    event = {"stream": "history", "scope": "agent/scout", "body": "x"}
+    assert api.post("/events", {**event, "priority": "wake"}).status_code == 201
+    shown = api.get("/agents/scout").get_json()
+    assert (shown["unread"], shown["state"]) == (0, "idle")
+    gone = {**event, "scope": "agent/ghost"}
+    assert refused(api.post("/events", gone))[0] == 404
+
+
+# The inbox.
+
+
+def test_an_inbox_is_listed_edited_and_withdrawn(api) -> None:
+    quiet = api.house.post("by the way", priority=Priority.NORMAL).event_id
+    waking = api.house.post("tpyo")
+    page = api.get("/agents/scout/inbox?limit=1").get_json()
+    assert [(e["text"], e["turn_status"]) for e in page["items"]] == [
+        ("tpyo", "queued")
+    ]
+    cursor = page["next_cursor"]
+    rest = api.get(f"/agents/scout/inbox?cursor={cursor}").get_json()
+    assert [e["id"] for e in rest["items"]] == [quiet]
+    place = f"/agents/scout/inbox/{waking.event_id}"
+    edited = api("PATCH", place, {"text": "typo"}).get_json()
+    assert (edited["text"], edited["body"], edited["turn_id"]) == (
+        "typo",
+        "tpyo",
+        waking.turn_id,
+    )
+    gone = api("DELETE", place).get_json()
+    assert (gone["read"], gone["turn_status"]) == (True, "cancelled")
+    assert api("DELETE", f"/agents/scout/inbox/{quiet}").status_code == 200
+    assert api.get("/agents/scout/inbox").get_json()["items"] == []
+    assert refused(api("DELETE", place))[0] == 409
+    task = api.get(f"/tasks/{waking.turn_id}").get_json()
+    assert task["error"]["message"] == "The message was withdrawn."
+
+
+def test_what_is_being_read_can_be_neither_edited_nor_withdrawn(api) -> None:
+    turn = api.house.take_turn()
+    place = f"/agents/scout/inbox/{turn.cause_id}"
+    for method, body in (("PATCH", {"text": "x"}), ("DELETE", None)):
+        status, detail = refused(api(method, place, body))
+        assert (status, f"is being read by {turn.id}" in detail) == (409, True)
 
 
 # Tasks.
@@ -506,6 +614,7 @@ POSTS = [
     ("/tasks/j/retry", {}),
     ("/tasks/j/drop", {}),
     ("/events", {"stream": "external", "body": "x"}),
+    ("/events/1/ack", {"reader": "x"}),
 ]
 
 
@@ -622,3 +731,416 @@ def test_nothing_is_ready_when_nothing_runs_and_each_reason_is_told(api) -> None
     assert [c["name"] for c in failed] == ["agents", "exec", "scheduler"]
     assert all(c["fix"] for c in failed)
     assert api.client.get("/health").status_code == 200
+
+
+# Idempotency of what cannot be kept.
+
+
+def stream(api: Api, text: str = "hi") -> Any:
+    return api.post("/agents/scout/stream", {"text": text}, Idempotency_Key="k")
+
+
+def fail(api: Api, turn_id: str) -> None:
+    turn = api.house.claim_turn(turn_id)
+    with api.house.write() as tx:
+        tasks.fail(tx, turn.id, turn.epoch, {"type": "x", "message": "broke"})
+
+
+def messages(api: Api) -> list[str]:
+    return [e["body"] for e in api.house.events() if e["kind"] == "message"]
+
+
+def test_a_key_streams_the_same_turn_again_and_refuses_another_body(api) -> None:
+    stream(api).close()
+    api.house.complete(api.house.claim_turn(api.house.hints[0]))
+    again, once_more = stream(api).text, stream(api).text
+    assert again == once_more
+    assert again.rstrip().rpartition("event: ")[2].startswith("agent_end")
+    assert refused(stream(api, "ho"))[0] == 422
+    assert messages(api) == ["hi"]
+
+
+def test_a_stream_whose_first_request_still_begins_is_refused(api) -> None:
+    stream(api).close()
+    unanswered(api)
+    assert refused(stream(api))[0] == 409
+
+
+def test_a_stream_whose_process_died_before_it_began_posts_no_second_time(api) -> None:
+    stream(api).close()
+    unanswered(api, f"web@{processes.this_host()}:1:1")
+    again = stream(api)
+    assert again.status_code == 200
+    again.close()
+    assert messages(api) == ["hi"]
+
+
+def test_a_refusal_to_stream_is_kept_like_any_other_answer(api) -> None:
+    api("DELETE", "/agents/scout")
+    first, again = stream(api), stream(api)
+    assert refused(first) == refused(again)
+    assert (first.status_code, again.headers["Idempotency-Replayed"]) == (409, "true")
+
+
+def test_a_503_is_not_kept_and_the_next_try_posts_nothing_twice(api) -> None:
+    others = [api.get("/events/stream") for _ in range(STREAMS_LIMIT)]
+    assert refused(stream(api))[0] == 503
+    for each in others:
+        each.close()
+    later = stream(api)
+    assert later.status_code == 200
+    later.close()
+    assert messages(api) == ["hi"]
+
+
+def test_a_502_is_not_kept_and_its_key_is_free_for_another_request(
+    api, wait_until
+) -> None:
+    def ask(text: str, wait_seconds: float) -> Any:
+        body = {"text": text, "wait_seconds": wait_seconds}
+        return api.post("/agents/scout/ask", body, Idempotency_Key="k")
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask, "hi", 30)
+        fail(api, wait_until(lambda: api.house.hints)[0])
+        first = asking.result()
+    again = ask("hi", 30)
+    assert refused(first) == refused(again)
+    assert (again.status_code, messages(api)) == (502, ["hi"])
+    assert "Idempotency-Replayed" not in again.headers
+    assert ask("ho", 0).status_code == 202
+    assert messages(api) == ["hi", "ho"]
+
+
+# Bodies that are no JSON.
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity"])
+def test_a_number_that_json_has_not_is_refused_and_told_so(api, number, kind) -> None:
+    body = b'{"type": "job", "payload": {"a": [1, ' + number + b"]}}"
+    status, detail = refused(api.post("/tasks", body, Content_Type=kind))
+    assert (status, "JSON has no NaN" in detail) == (400, True)
+    assert api.get("/tasks").get_json()["items"] == []
+
+
+def test_a_number_that_would_come_out_as_infinity_is_refused(api) -> None:
+    def post(number: bytes) -> Any:
+        return api.post("/tasks", b'{"type": "job", "payload": {"a": ' + number + b"}}")
+
+    for number in (b"1e999", b"-1e999"):
+        assert refused(post(number))[0] == 400
+    assert post(b"1e308").get_json()["payload"] == {"a": 1e308}
+
+
+def test_a_duration_that_is_no_number_is_refused(api) -> None:
+    for given in ("nan", "inf"):
+        body = {"text": "hi", "wait_seconds": given}
+        assert refused(api.post("/agents/scout/ask", body))[0] == 400
+        assert refused(api.get(f"/tasks/x?wait_seconds={given}"))[0] == 400
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 10_000,
+        b"[" * 10_000 + b"]" * 10_000,
+        b'{"a":' * 10_000 + b"1" + b"}" * 10_000,
+        b'{"name": "\xff"}',
+        b"\xff\xfe",
+        b'{"name": "\xc0\x80"}',
+        b'{"metadata": {"a": ' + b"9" * 5000 + b"}}",
+    ],
+    ids=["open", "list", "object", "latin", "utf-16", "overlong", "digits"],
+)
+def test_a_body_that_cannot_be_parsed_is_a_bad_request(api, body, kind) -> None:
+    for key in ("", "k"):
+        headers = {"Idempotency_Key": key} if key else {}
+        answer = api.post("/agents", body, Content_Type=kind, **headers)
+        assert refused(answer)[0] == 400
+    assert len(api.get("/agents").get_json()["items"]) == 1
+
+
+def test_a_body_that_does_not_say_its_length_is_cut_off_at_the_limit(api) -> None:
+    answer = api.client.post(
+        f"{API}/agents",
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        input_stream=io.BytesIO(b" " * (MAX_BODY_BYTES + 1)),
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert refused(answer)[0] == 413
+
+
+# Back-pressure of one inbox, and of the streams.
+
+
+def test_a_full_inbox_refuses_the_next_message_and_writes_nothing(api) -> None:
+    def send(n: int, agent: str = "scout", **headers: str) -> Any:
+        body = {"text": str(n), "priority": "low"}
+        return api.post(f"/agents/{agent}/messages", body, **headers)
+
+    for n in range(UNREAD_LIMIT):
+        assert send(n).status_code == 202
+    before = api.get("/events?order=desc&limit=1").get_json()
+    for _ in range(2):
+        full = send(UNREAD_LIMIT, Idempotency_Key="k")
+        assert refused(full)[0] == 429
+        assert int(full.headers["Retry-After"]) > 0
+        assert "Idempotency-Replayed" not in full.headers
+    assert api.get("/events?order=desc&limit=1").get_json() == before
+    assert api.get("/agents/scout").get_json()["unread"] == UNREAD_LIMIT
+    assert api.get("/tasks").get_json()["items"] == []
+    api.post("/agents", {"id": "owl"})
+    assert send(0, "owl").status_code == 202
+
+
+def test_a_stream_that_nobody_reads_gives_its_place_back(api) -> None:
+    for _ in range(STREAMS_LIMIT + 1):
+        assert api("HEAD", "/events/stream").status_code == 200
+    opened = api.get("/events/stream")
+    assert opened.status_code == 200
+    opened.close()
+
+
+# The document and the answers agree.
+
+# A body for each route that wants one; the agent's id is put in.
+BODIES: dict[str, Any] = {
+    "/agents/{agent_id}/messages": {"text": "x"},
+    "/agents/{agent_id}/ask": {"text": "x", "wait_seconds": 0},
+    "/agents/{agent_id}/stream": {"text": "x"},
+    "/agents/{agent_id}/labels/{name}": {"entry_id": 1},
+    "/agents/{agent_id}/inbox/{event_id}": {"text": "x"},
+    "/events/{event_id}/ack": {"reader": "x"},
+    "/events": {
+        "stream": "external",
+        "body": "x",
+        "scope": "agent/{agent_id}",
+        "priority": "wake",
+    },
+    "/tasks": {"type": "job", "agent_id": "{agent_id}"},
+    "/tasks/claim": {"type": "job", "worker": "w"},
+    "/tasks/{task_id}/complete": {"epoch": 1},
+    "/tasks/{task_id}/fail": {"epoch": 1, "error": {"message": "x"}},
+    "/tasks/{task_id}/heartbeat": {"epoch": 1},
+    "/tasks/{task_id}/send": {"input": {}},
+    "/tasks/{task_id}/updates": {"kind": "x"},
+}
+
+
+def document_of(api: Api) -> Any:
+    return api.client.get("/openapi.json").get_json()
+
+
+def operations(document: Any) -> Iterator[tuple[str, str, Any]]:
+    for path, found in document["paths"].items():
+        for method, operation in found.items():
+            if method != "parameters":
+                yield method.upper(), path, operation
+
+
+def resolved(document: Any, part: Any) -> Any:
+    for name in part.get("$ref", "").split("/")[1:]:
+        part = document[name] if name == "components" else part[name]
+    return part
+
+
+@pytest.fixture(scope="module")
+def promised() -> dict[tuple[str, str], set[int]]:
+    """The statuses that the document names, read once."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def every_answer_is_documented(api: Api, promised: Any) -> Iterator[None]:
+    """After each test of this file: no answer had a status the document has not."""
+    answered: set[tuple[str, str, int]] = set()
+
+    @api.app.after_request
+    def note(response: Response) -> Response:
+        rule = request.url_rule
+        if rule and rule.rule.startswith(API) and request.method in METHODS:
+            path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+            answered.add((request.method, path, response.status_code))
+        return response
+
+    yield
+    if not promised:
+        for method, path, operation in operations(document_of(api)):
+            promised[method, path] = {int(each) for each in operation["responses"]}
+    assert {each for each in answered if each[2] not in promised[each[:2]]} == set()
+
+
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+
+
+class Provoker:
+    """Makes each operation answer with an error of choice."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+
+    def send(
+        self, method: str, path: str, id: str, body: Any = None, **headers: str
+    ) -> Any:
+        if body is None and method in ("POST", "PUT", "PATCH"):
+            given = json.dumps(BODIES.get(path, {}))
+            body = given.replace("{agent_id}", id).encode()
+        return self.api(method, re.sub(r"{\w+}", id, path), body, **headers)
+
+    def bad_request(self, method: str, path: str) -> Any:
+        if "{" in path:
+            return self.send(method, path, "%00")
+        if method == "GET":
+            return self.send(method, f"{path}?nonsense=1", "")
+        return self.send(method, path, "", {"nonsense": 1})
+
+    def unauthorized(self, method: str, path: str) -> Any:
+        return self.send(method, path, "scout", Authorization="Bearer no")
+
+    def not_found(self, method: str, path: str) -> Any:
+        if (method, path) == ("GET", "/events"):
+            return self.send(method, f"{path}?reader=agent/ghost", "")
+        return self.send(method, path, "ghost")
+
+    def conflict(self, method: str, path: str) -> Any:
+        if method == "PUT":  # which takes no key: the entry is another agent's
+            other = self.api.house.agent("owl")
+            with self.api.house.write() as tx:
+                said = NewEntry(type="user_message", role="user", content=[])
+                (id,) = entries.append(tx, other, 1, None, said)
+            return self.send(method, path, "scout", {"entry_id": id})
+        if "/inbox/" in path:  # the message is being read
+            turn = self.api.house.take_turn()
+            inbox = path.replace("{agent_id}", "scout")
+            answer = self.send(method, inbox, str(turn.cause_id), {"text": "x"})
+            self.api.house.complete(turn)
+            return answer
+        self.send(method, path, "scout", Idempotency_Key=path).close()
+        unanswered(self.api)
+        return self.send(method, path, "scout", Idempotency_Key=path)
+
+    def too_large(self, method: str, path: str) -> Any:
+        return self.send(method, path, "scout", b" " * (MAX_BODY_BYTES + 1))
+
+    def key_reused(self, method: str, path: str) -> Any:
+        self.send(method, path, "scout", Idempotency_Key=path).close()
+        return self.send(method, path, "scout", b"{ }", Idempotency_Key=path)
+
+    def too_many(self, method: str, path: str) -> Any:
+        if not self.api.get("/tasks?type=flood&limit=1").get_json()["items"]:
+            flood(self.api.house)
+        return self.send(method, path, "scout")
+
+    def no_place(self, method: str, path: str) -> Any:
+        others = [self.api.get("/events/stream") for _ in range(STREAMS_LIMIT)]
+        answer = self.send(method, path, "scout")
+        for each in others:
+            each.close()
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("status", "provoke"),
+    [
+        (400, Provoker.bad_request),
+        (401, Provoker.unauthorized),
+        (404, Provoker.not_found),
+        (409, Provoker.conflict),
+        (413, Provoker.too_large),
+        (422, Provoker.key_reused),
+        (429, Provoker.too_many),
+        (503, Provoker.no_place),
+    ],
+)
+def test_every_error_that_the_document_names_is_really_answered(
+    api, status, provoke
+) -> None:
+    document = document_of(api)
+    provoker = Provoker(api)
+    tried = 0
+    for method, path, operation in operations(document):
+        if path.startswith(API) and str(status) in operation["responses"]:
+            answer = provoke(provoker, method, path.removeprefix(API))
+            assert refused(answer)[0] == status, (method, path)
+            said = resolved(document, operation["responses"][str(status)])
+            assert set(said.get("headers", {})) <= set(answer.headers.keys())
+            schema = said["content"]["application/problem+json"]["schema"]
+            Draft202012Validator(resolved(document, schema)).validate(answer.get_json())
+            tried += 1
+    assert tried
+
+
+def test_only_an_ask_can_fail_by_its_turn(api) -> None:
+    # The test of the 502 that is not kept is the one that provokes it.
+    named = [
+        path
+        for _, path, each in operations(document_of(api))
+        if "502" in each["responses"]
+    ]
+    assert named == [f"{API}/agents/{{agent_id}}/ask"]
+
+
+def test_every_error_but_that_of_readiness_is_a_problem_and_a_429_says_when(
+    api,
+) -> None:
+    document = document_of(api)
+    for _, path, operation in operations(document):
+        for status, answer in operation["responses"].items():
+            if int(status) < 400 or path == "/ready":
+                continue
+            said = resolved(document, answer)
+            assert said["content"] == {
+                "application/problem+json": {
+                    "schema": {"$ref": "#/components/schemas/Problem"}
+                }
+            }
+            assert ("Retry-After" in said.get("headers", {})) is (status == "429")
+
+
+def test_every_success_of_an_operation_has_its_schema(api) -> None:
+    for method, path, operation in operations(document_of(api)):
+        for status, answer in operation["responses"].items():
+            if int(status) < 300:
+                for kind, media in answer["content"].items():
+                    assert media["schema"], (method, path, status, kind)
+
+
+def test_the_document_has_the_form_of_openapi(api) -> None:
+    """By hand: no validator of OpenAPI is among our dependencies."""
+    document = document_of(api)
+    assert set(document) <= {
+        "openapi",
+        "info",
+        "servers",
+        "paths",
+        "components",
+        "tags",
+    }
+    assert {"title", "version"} <= set(document["info"])
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    for each in document["components"]["responses"].values():
+        assert {"description"} <= set(each) <= {"description", "headers", "content"}
+        for header in each.get("headers", {}).values():
+            assert set(header) == {"description", "required", "schema"}
+    for method, path, operation in operations(document):
+        assert method in METHODS
+        assert set(operation) <= {
+            "description",
+            "parameters",
+            "requestBody",
+            "responses",
+            "security",
+            "summary",
+            "tags",
+        }
+        assert any(status.startswith("2") for status in operation["responses"])
+        for answer in operation["responses"].values():
+            assert set(answer) == {"$ref"} or answer["description"], (method, path)
+            assert resolved(document, answer)["description"]
+        for each in operation.get("parameters", []):
+            assert {"in", "name", "schema"} <= set(each)
+            assert each["in"] in ("path", "query")
+            assert each["in"] == "query" or each["required"] is True

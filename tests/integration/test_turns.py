@@ -65,9 +65,11 @@ def test_a_message_becomes_a_reply(house, workshop, scripted) -> None:
     kinds = [kind for kind in house.kinds() if kind != "message_update"]
     assert kinds == [
         "message",
+        "agent_run_start",
         "turn_start",
         "message_start",
         "message_end",
+        "agent_run_complete",
         "turn_end",
         "agent_end",
     ]
@@ -111,6 +113,7 @@ def test_the_next_turn_remembers_the_last(house, workshop, scripted) -> None:
 
     class Listening:
         name = "listening"
+        context_tokens = 200_000
 
         def stream(self, request: Any, emit: Any, interrupt: Any) -> Any:
             seen.append(len(request.messages))
@@ -143,6 +146,7 @@ def test_an_exec_is_waited_for_without_a_thread(
     assert json.loads(results(house)[0]) == {
         "task_id": "exec-1",
         "status": "completed",
+        "variable": "$result1",
         "result": 4,
     }
     shown = [e for e in house.events() if e["kind"] == "tool_execution_update"]
@@ -213,12 +217,11 @@ def test_an_agent_asks_another_and_reads_its_answer(house, workshop, scripted) -
     assert (house.state(), house.state("ranger")) == ("idle", "idle")
 
 
-def test_a_message_cuts_a_wait_short_and_has_its_own_turn_after(
+def test_a_message_cuts_a_wait_short_and_is_answered_in_the_same_turn(
     house, workshop, scripted
 ) -> None:
     model = scripted(
         call("exec", code="4", wait_seconds=600),
-        {"when": {"contains": '"await_error": "wake'}, "text": "I heard you."},
         {"when": {"contains": "hurry"}, "text": "Hurrying."},
     )
     first = house.post("go").turn_id
@@ -231,9 +234,10 @@ def test_a_message_cuts_a_wait_short_and_has_its_own_turn_after(
         tx.execute("UPDATE waits SET deadline_at = ?", now_us() - 1)
         recovery.wake_due(tx)
     workshop.work(taker)
+    assert json.loads(results(house)[0])["await_error"].startswith("wake")
     assert (reply(house, first), reply(house, second)) == (
-        {"text": "I heard you."},
         {"text": "Hurrying."},
+        {"text": "Hurrying.", "absorbed_by": first},
     )
     assert house.status("exec-1") == "queued"
 
@@ -272,6 +276,7 @@ def test_a_model_that_will_never_answer_fails_the_turn_at_once(
 def test_a_bug_in_a_model_fails_the_turn_and_not_the_worker(house, workshop) -> None:
     class Broken:
         name = "broken"
+        context_tokens = 200_000
 
         def stream(self, *arguments: Any) -> Any:
             raise ZeroDivisionError("by nothing")
@@ -451,6 +456,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing_more(
         """While it answers, another worker takes the turn and ends it."""
 
         name = "slow"
+        context_tokens = 200_000
 
         def stream(self, request: Any, emit: Any, interrupt: Any) -> Any:
             workshop.bury()
@@ -508,6 +514,7 @@ def test_a_history_with_a_dead_turn_in_it_is_whole_for_the_next(
 
     class Listening:
         name = "listening"
+        context_tokens = 200_000
 
         def stream(self, request: Any, emit: Any, interrupt: Any) -> Any:
             seen.extend(request.messages)
