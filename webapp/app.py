@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
-import flask
 from apiflask import APIFlask
 from flask import Response
 
 import webapp.api.agents
+import webapp.api.artifacts
 import webapp.api.events
+import webapp.api.forks
+import webapp.api.histories
+import webapp.api.inbox
 import webapp.api.state
 import webapp.api.tasks
 import webapp.api.why  # noqa: F401 (imported for their routes)
 from broker import Broker, __version__
 from broker.settings import Settings, ensure_token
-from webapp import problems
+from webapp import document, problems
 from webapp.api.routes import api
+from webapp.body import Request, StrictJSON
 from webapp.context import Context
 from webapp.live import Live
 from webapp.open_routes import open_routes
@@ -32,16 +36,6 @@ SECURITY_HEADERS: Final = {
 }
 
 
-class Request(flask.Request):
-    """A request whose empty body is an empty object: `curl -X POST …/kill` will do."""
-
-    def get_json(self, *args: Any, **options: Any) -> Any:
-        """Return the JSON body; `{}` where there is none."""
-        if not self.get_data(cache=True):
-            return {}
-        return super().get_json(*args, **options)
-
-
 def create_app(settings: Settings, broker: Broker) -> APIFlask:
     """Build the application on an open broker."""
     app = APIFlask(
@@ -52,18 +46,20 @@ def create_app(settings: Settings, broker: Broker) -> APIFlask:
         SPEC_FORMAT="json",
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
         VALIDATION_ERROR_STATUS_CODE=400,
-        # As a dict: APIFlask would make an instance of a class, which takes fields.
-        HTTP_ERROR_SCHEMA=problems.Problem.model_json_schema(),
-        VALIDATION_ERROR_SCHEMA=problems.Problem.model_json_schema(),
+        # `document` says which errors there are; APIFlask guesses at some of them.
+        AUTO_VALIDATION_ERROR_RESPONSE=False,
+        AUTO_AUTH_ERROR_RESPONSE=False,
+        AUTO_404_RESPONSE=False,
         ROOST_TOKEN=ensure_token(settings),
     )
     app.request_class = Request
+    app.json = StrictJSON(app)
     app.extensions["roost"] = Context(broker, Live(broker))
     problems.register(app)
     app.register_blueprint(open_routes)
     app.register_blueprint(api)
     app.after_request(_secure)
-    app.spec_processor(_describe)
+    app.spec_processor(document.describe)
     return app
 
 
@@ -71,19 +67,3 @@ def _secure(response: Response) -> Response:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     return response
-
-
-def _describe(spec: dict[Any, Any] | str) -> dict[Any, Any] | str:
-    """Say in the document that errors are problem documents."""
-    if isinstance(spec, str):
-        return spec
-    for path in spec["paths"].values():
-        for operation in path.values():
-            for status, answer in operation.get("responses", {}).items():
-                content = answer.get("content", {})
-                if int(status) >= 400 and "application/json" in content:
-                    answer["content"] = {
-                        problems.CONTENT_TYPE: content["application/json"]
-                    }
-    spec["servers"] = [{"url": "/"}]
-    return spec

@@ -17,6 +17,8 @@ from webapp.problems import CONTENT_TYPE, FieldErrors
 
 HEADER: Final = "Idempotency-Key"
 KEY_LENGTH: Final = 255
+# What is kept of an answer that was a stream: every other answer is a JSON document.
+STREAMED: Final = ""
 # Answers that say "not now": the same request may be sent again.
 _TRANSIENT: Final = frozenset({429, 503})
 
@@ -35,23 +37,25 @@ def key() -> str | None:
 def effect_key() -> str | None:
     """Return the key under which this request's effect happens once.
 
-    It holds the path, so that a key that comes back elsewhere is not taken for this.
+    It holds the request, so that a key that comes back with another one, after an
+    answer that was not kept, is not taken for this.
     """
     found = key()
-    return None if found is None else f"request/{request.path}/{found}"
+    return None if found is None else f"request/{_request_hash()}/{found}"
 
 
 def begin() -> Response | None:
     """Answer a repeated request with the first answer; else note that it runs."""
     found = key()
-    # A stream is no answer to keep: its message is made once, and streamed again.
-    if found is None or request.path.endswith("/stream"):
+    if found is None:
         return None
     with broker().database.write() as tx:
         first = receipts.begin(tx, found, _request_hash())
     if first is None:
         g.idempotency_key = found
         return None
+    if first.body == STREAMED:
+        return None  # its effect happens once, under its key, and is streamed again
     kind = "application/json" if first.status < 400 else CONTENT_TYPE
     answer = Response(first.body, first.status, content_type=kind)
     if first.location:
@@ -76,7 +80,8 @@ def finish(response: Response) -> Response:
 def _as_answer(response: Response) -> receipts.Answer:
     return receipts.Answer(
         status=response.status_code,
-        body=response.get_data(as_text=True),
+        # Reading a stream would use it up.
+        body=STREAMED if response.is_streamed else response.get_data(as_text=True),
         location=response.headers.get("Location"),
     )
 

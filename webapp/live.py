@@ -84,6 +84,13 @@ class Live:
     ) -> Iterator[str]:
         """Return the events after a cursor as server-sent events, for ever, or up to
         and with the first for which `ends` holds."""
+        chunks = self._stream(Cursor(wanted, after), ends or _never)
+        # Only a generator that has begun runs its `finally` when it is thrown away,
+        # as the body of an answer to HEAD is.
+        next(chunks)
+        return chunks
+
+    def _take_place(self) -> None:
         with self._lock:
             if self._streams >= STREAMS_LIMIT:
                 raise ProblemError(
@@ -93,10 +100,11 @@ class Live:
                     "close one, or start more web processes.",
                 )
             self._streams += 1
-        return self._stream(Cursor(wanted, after), ends or _never)
 
     def _stream(self, cursor: Cursor, ends: Callable[[Row], bool]) -> Iterator[str]:
+        self._take_place()
         try:
+            yield ""
             yield f"retry: {RETRY_MS}\n: connected\n\n"
             yield from self._follow(cursor, ends)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from apiflask import APIBlueprint
 from flask import Response, render_template, send_from_directory
@@ -15,8 +15,24 @@ from webapp import metrics
 from webapp.api import schemas
 from webapp.auth import auth
 from webapp.context import broker
+from webapp.document import Answers
 
 open_routes = APIBlueprint("open", __name__)
+
+NOT_READY: Final[Answers] = {
+    503: {
+        "description": "Something that is needed is missing; the checks say what.",
+        "content": {
+            "application/json": {"schema": {"$ref": "#/components/schemas/ReadyOut"}}
+        },
+    }
+}
+EXPOSITION: Final[Answers] = {
+    200: {
+        "description": "Prometheus text exposition",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
+}
 
 
 @open_routes.get("/health")
@@ -28,7 +44,7 @@ def health() -> Row:
 
 @open_routes.get("/ready")
 @open_routes.output(schemas.ReadyOut)
-@open_routes.doc(responses={503: "Something that is needed is missing"})
+@open_routes.doc(responses=NOT_READY)
 def ready() -> Any:
     """Say whether the whole can do its work, and if not, why."""
     checks = doctor.live_checks(broker())
@@ -42,7 +58,7 @@ def ready() -> Any:
 
 @open_routes.get("/metrics")
 @open_routes.auth_required(auth)
-@open_routes.doc(responses={200: "Prometheus text exposition"})
+@open_routes.doc(responses=EXPOSITION)
 def read_metrics() -> Response:
     """Read the metrics, in Prometheus form."""
     return Response(metrics.render(broker()), content_type=metrics.CONTENT_TYPE)

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response, url_for
 
-from broker import agents, entries, json, turns
+from broker import agents, entries, generations, json, turns
 from broker.agents import AgentChange
 from broker.database import Row
 from broker.events import EventFilter
@@ -139,9 +139,9 @@ def interrupt(agent_id: str) -> Row:
 @api.input(schemas.StopIn, arg_name="body")
 @api.output(schemas.CompactOut, status_code=202)
 def compact(agent_id: str, body: schemas.StopIn) -> Any:
-    """Begin a new generation: an empty conversation; the old one stays readable."""
+    """Begin a new generation, headed by a summary; the old one stays readable."""
     with broker().database.write() as tx:
-        generation = turns.compact(tx, agent_id, body.reason)
+        generation = generations.compact(tx, agent_id, body.reason)
     location = url_for("api.read_history", agent_id=agent_id)
     shown = {"status": "compacted", "agent_id": agent_id, "generation": generation}
     return shown, 202, {"Location": location}

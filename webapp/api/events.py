@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import Response, request
 
-from broker import events, turns
+from broker import agents, events, readers, turns
 from broker.database import Row
-from broker.events import EventFilter, NewEvent
+from broker.events import EventFilter, NewEvent, Window
 from broker.states import Priority, Stream
 from broker.turns import Message
 from webapp.api import schemas
@@ -17,39 +17,76 @@ from webapp.api.routes import api
 from webapp.api.streams import EVENT_STREAM, event_stream
 from webapp.context import broker
 from webapp.idempotency import effect_key
+from webapp.problems import FieldErrors
 
 
 @api.get("/events")
 @api.input(schemas.EventQuery, location="query", arg_name="query")
 @api.output(schemas.EventPage)
 def list_events(query: schemas.EventQuery) -> Row:
-    """List events: oldest first after a cursor, or newest first."""
+    """List events; with `reader`, those that this reader sees, and what it has read."""
+    if query.unread is not None and query.reader is None:
+        message = "say whose: name a reader"
+        raise FieldErrors([{"field": "unread", "message": message}])
+    window = _window(query)
     wanted = _filter(query)
-    limit = query.limit + 1
-    if query.order == "desc":
-        before = number(query.cursor, None)
-        found = events.list_before(
-            broker().database, wanted, before=before, limit=limit
+    if query.reader is not None:
+        reader = readers.get(broker().database, query.reader)
+        found = readers.list_page(
+            broker().database, reader, wanted, window, unread=query.unread
         )
-        found = [event for event in found if event["id"] > query.after]
     else:
-        after = number(query.cursor, query.after) or 0
-        found = events.list_after(broker().database, wanted, after=after, limit=limit)
+        found = events.list_page(broker().database, wanted, window)
     return page(found, query.limit)
+
+
+def _window(query: schemas.EventQuery) -> Window:
+    after = query.after or 0
+    if _is_newest_first(query):
+        before = number(query.cursor, None)
+        return Window(
+            after=after, before=before, newest_first=True, limit=query.limit + 1
+        )
+    return Window(after=number(query.cursor, after) or 0, limit=query.limit + 1)
+
+
+def _is_newest_first(query: schemas.EventQuery) -> bool:
+    """G8, but for who goes on from an event: that way is forward."""
+    if query.order is not None:
+        return query.order == "desc"
+    is_one_stream = query.stream not in (None, Stream.TASK_INPUT)
+    return is_one_stream and query.after is None
 
 
 @api.post("/events")
 @api.input(schemas.EventIn, arg_name="body")
 @api.output(schemas.EventOut, status_code=201)
 def push_event(body: schemas.EventIn) -> Any:
-    """Push an event; one scoped to an agent becomes its input, and may wake it."""
+    """Push an event; one scoped to an agent becomes its input, and may wake it (but not
+    on `history`). Its `source` has read it."""
     with broker().database.write() as tx:
         agent_id = body.scope.removeprefix("agent/")
+        is_input = agent_id != body.scope and Stream(body.stream) != Stream.HISTORY
         if agent_id != body.scope:
+            agents.require_active(tx, agent_id)
+        if is_input:
             id = turns.post(tx, agent_id, _as_message(body)).event_id
         else:
             id = events.append(tx, _as_event(body))[0]
+            if body.source:
+                name = readers.name_of(body.source)
+                events.mark_read_by(tx, name, id, Priority(body.priority))
     return events.find(broker().database, id), 201
+
+
+@api.post("/events/<event_id>/ack")
+@api.input(schemas.AckIn, arg_name="body")
+@api.output(schemas.EventOut)
+def ack_event(event_id: str, body: schemas.AckIn) -> Row:
+    """Note that one reader has read an event; it stays unread for all others."""
+    with broker().database.write() as tx:
+        reader = readers.get(tx, body.reader)
+        return readers.ack(tx, reader, events.parse_id(event_id))
 
 
 def _as_message(body: schemas.EventIn) -> Message:

@@ -10,17 +10,26 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
     field_validator,
+    model_validator,
 )
 
 JSONObject = dict[str, Any]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2_000_000)]
 Id = Annotated[str, Field(max_length=64, examples=["scout"])]
+Label = Annotated[str, Field(min_length=1, max_length=64, examples=["good"])]
 Limit = Annotated[int, Field(ge=1, le=1000)]
 PriorityName = Literal["interrupt", "wake", "normal", "low"]
+# However it is written (G15).
+PriorityGiven = Annotated[
+    PriorityName,
+    BeforeValidator(lambda said: said.lower() if isinstance(said, str) else said),
+]
+ReaderName = Annotated[str, Field(min_length=1, max_length=200, examples=["scout"])]
 StreamName = Literal[
     "task_input", "task_output", "signals", "errors", "external", "history"
 ]
@@ -72,6 +81,31 @@ class AgentIn(Input):
     metadata: JSONObject | None = None
 
 
+class ForkIn(Input):
+    """Make an agent that goes on from an entry of this one: the entry, or the one that
+    has the label; the last, when neither is named. What else is not named stays."""
+
+    entry_id: Annotated[int, Field(ge=1)] | None = None
+    label: Label | None = None
+    id: Id | None = None
+    name: Annotated[str, Field(max_length=200)] | None = None
+    model: Annotated[str, Field(max_length=300)] | None = None
+    system: Annotated[str, Field(max_length=200_000)] | None = None
+
+    @model_validator(mode="after")
+    def refuse_two_places(self) -> ForkIn:
+        """Refuse an entry beside a label."""
+        if self.entry_id is not None and self.label is not None:
+            raise ValueError("Name an entry_id or a label, not both.")
+        return self
+
+
+class LabelIn(Input):
+    """Which entry the label names."""
+
+    entry_id: Annotated[int, Field(ge=1)]
+
+
 class AgentPatch(Input):
     """Change an agent; what is not named stays."""
 
@@ -86,7 +120,7 @@ class MessageIn(Input):
     """Say something to an agent."""
 
     text: Text
-    priority: PriorityName = "wake"
+    priority: PriorityGiven = "wake"
     source: Annotated[str, Field(max_length=200)] | None = None
     context: JSONObject = Field(default_factory=dict)
     request_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
@@ -133,10 +167,22 @@ class EventIn(Input):
     ] = "global"
     kind: Annotated[str, Field(min_length=1, max_length=60)] = "note"
     subject: Annotated[str, Field(max_length=200)] | None = None
-    priority: PriorityName = "normal"
+    priority: PriorityGiven = "normal"
     payload: JSONObject = Field(default_factory=dict)
     source: Annotated[str, Field(max_length=200)] | None = None
     cause_id: int | None = None
+
+
+class AckIn(Input):
+    """Who has read it."""
+
+    reader: ReaderName
+
+
+class EditIn(Input):
+    """What the agent is to read instead."""
+
+    text: Text
 
 
 class PageQuery(Input):
@@ -180,16 +226,43 @@ class HistoryQuery(Input):
     limit: Limit = 200
 
 
+class ArtifactQuery(Input):
+    """Which characters of a text; without these, the whole."""
+
+    offset: Annotated[int, Field(ge=0)] | None = None
+    limit: Annotated[int, Field(ge=1)] | None = None
+
+
+class ExportQuery(Input):
+    """In which form."""
+
+    format: Literal["jsonl", "markdown", "html"] = "jsonl"
+
+
+class SearchQuery(PageQuery):
+    """What to look for: entries that have all the words, or else any of them."""
+
+    q: Annotated[str, Field(min_length=1, max_length=1000)]
+    agent: Id | None = None
+    type: Annotated[str, Field(max_length=60)] | None = None
+    limit: Limit = 20
+
+
 class EventQuery(Input):
-    """Which events; `order=desc` lists the newest first."""
+    """Which events. Of one stream, `task_input` comes oldest first and any other newest
+    first; what comes `after` an event, and a list of all streams, oldest first; `order`
+    says otherwise. `reader` lists what that reader sees, each with `read`; `unread`
+    only what it has not read, or (false) only what it has."""
 
     stream: StreamName | None = None
     scope: Annotated[str, Field(max_length=80)] | None = None
     subject: Annotated[str, Field(max_length=200)] | None = None
-    after: Annotated[int, Field(ge=0)] = 0
+    after: Annotated[int, Field(ge=0)] | None = None
     cursor: Annotated[str, Field(max_length=80)] | None = None
-    order: Literal["asc", "desc"] = "asc"
+    order: Literal["asc", "desc"] | None = None
     limit: Limit = 200
+    reader: ReaderName | None = None
+    unread: bool | None = None
 
 
 class EventStreamQuery(Input):
@@ -218,6 +291,14 @@ class AgentOut(BaseModel):
     last_activity_at: str | None
     cost_usd_today: float
     metadata: JSONObject
+    forked_from: ForkedFrom | None
+
+
+class ForkedFrom(BaseModel):
+    """The entry that a fork goes on from, and the agent that appended it."""
+
+    agent_id: str
+    entry_id: int
 
 
 class TaskOut(BaseModel):
@@ -273,6 +354,16 @@ class EventOut(BaseModel):
     cause_id: int | None
     hop: int
     created_at: str
+    read: bool | None = None
+
+
+class InputOut(EventOut):
+    """An unread input of an agent: the event as it was sent, the text as the agent will
+    read it, and the turn that takes it, if one does yet."""
+
+    text: str
+    turn_id: str | None
+    turn_status: TaskStatusName | None
 
 
 class EntryOut(BaseModel):
@@ -323,10 +414,52 @@ class EventPage(BaseModel):
     next_cursor: str | None
 
 
+class InboxPage(BaseModel):
+    """A page of unread inputs, most urgent first."""
+
+    items: list[InputOut]
+    next_cursor: str | None
+
+
 class EntryPage(BaseModel):
     """A page of entries, oldest first."""
 
     items: list[EntryOut]
+    next_cursor: str | None
+
+
+class LabelOut(BaseModel):
+    """A name for an entry of an agent's history."""
+
+    agent_id: str
+    name: str
+    entry_id: int
+    created_at: str
+
+
+class LabelPage(BaseModel):
+    """A page of labels, by name."""
+
+    items: list[LabelOut]
+    next_cursor: str | None
+
+
+class HitOut(BaseModel):
+    """An entry that was found, and the piece of it around the first word."""
+
+    entry_id: int
+    agent_id: str
+    generation: int
+    type: str
+    turn_id: str | None
+    snippet: str
+    created_at: str
+
+
+class HitPage(BaseModel):
+    """A page of what was found, newest first."""
+
+    items: list[HitOut]
     next_cursor: str | None
 
 

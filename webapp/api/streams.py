@@ -9,8 +9,9 @@ from flask import Response
 
 from broker.events import EventFilter
 from webapp.context import context
+from webapp.document import Answers
 
-EVENT_STREAM: Final[dict[int | str, dict[str, str | dict[str, dict[str, Any]]]]] = {
+EVENT_STREAM: Final[Answers] = {
     200: {
         "description": "Server-sent events",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},

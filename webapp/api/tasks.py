@@ -105,7 +105,7 @@ def append_update(task_id: str, body: schemas.UpdateIn) -> Any:
     """Append to a task's update log."""
     with broker().database.write() as tx:
         tasks.get(tx, task_id)
-        id = updates.append(tx, task_id, body.kind, body.payload)
+        id = updates.append(tx, task_id, body.kind, body.payload).id
     found = updates.list_after(broker().database, task_id, after=id - 1, limit=1)
     return found[0], 201
 

@@ -46,6 +46,13 @@ class Answer(NamedTuple):
     body: Any
 
 
+class Download(NamedTuple):
+    """A body as it came, and what it is."""
+
+    media_type: str
+    content: bytes
+
+
 class Unreachable(click.ClickException):
     """Nobody answered, or the answer broke off."""
 
@@ -108,9 +115,29 @@ class Client:
         answer = self._send("GET", path, _patience(params), params=params)
         return self._json(answer).body
 
+    def download(self, path: str) -> Download:
+        """Return the body at a path as it is; raise Refused or Unreachable."""
+        answer = self._send("GET", path, READ_SECONDS)
+        if not answer.ok:
+            raise self._refusal(answer)
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0]
+        return Download(media_type, answer.content)
+
     def post(self, path: str, body: Mapping[str, Any]) -> Answer:
         """Send JSON, return the answer; raise Refused or Unreachable."""
         return self._json(self._send("POST", path, _patience(body), json=body))
+
+    def put(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """Put JSON, return the answer; raise Refused or Unreachable."""
+        return self._json(self._send("PUT", path, READ_SECONDS, json=body))
+
+    def patch(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """Change what is at a path, return the answer; raise Refused or Unreachable."""
+        return self._json(self._send("PATCH", path, READ_SECONDS, json=body))
+
+    def delete(self, path: str) -> Answer:
+        """Delete what is at a path, return the answer; raise Refused or Unreachable."""
+        return self._json(self._send("DELETE", path, READ_SECONDS))
 
     def peek(self, path: str) -> Any:
         """Return the JSON at a path whatever the status; None when nobody answers."""

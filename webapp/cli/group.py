@@ -41,6 +41,18 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "tasks": "webapp.cli.look",
         "show": "webapp.cli.look",
         "why": "webapp.cli.reasons",
+        "artifact": "webapp.cli.artifact",
+    },
+    "Work with histories": {
+        "fork": "webapp.cli.histories",
+        "label": "webapp.cli.histories",
+        "export": "webapp.cli.histories",
+        "search": "webapp.cli.histories",
+    },
+    "Change what waits": {
+        "inbox": "webapp.cli.inbox",
+        "edit": "webapp.cli.inbox",
+        "withdraw": "webapp.cli.inbox",
     },
     "Steer a task": {
         "cancel": "webapp.cli.steer",

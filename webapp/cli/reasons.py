@@ -35,6 +35,13 @@ def _tell(node: dict[str, Any] | None, indent: str) -> None:
     for step in node.get("steps", ()):
         status = coloured(safe(step["status"]))
         click.echo(f"{indent}  {safe(step['what'])}  {status}{_time(step)}")
+    for summary in node.get("summaries", ()):
+        click.echo(f"{indent}  {safe(summary['what'])}{_time(summary)}")
+    for read in node.get("also_read", ()):
+        turn = f" (and so answered {safe(read['turn_id'])})" if read["turn_id"] else ""
+        click.echo(f"{indent}  also read {read['id']}: {safe(read['what'])}{turn}")
+    if node.get("reply"):
+        click.echo(f"{indent}  replied: {safe(node['reply'])}")
     if node.get("unblocked_by"):
         click.echo(f"{indent}  waits for {safe(node['unblocked_by'])}")
     for child in node["led_to"]:

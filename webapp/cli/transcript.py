@@ -23,6 +23,16 @@ TALK: Final = frozenset(
         "tool_execution_end",
     }
 )
+# What another line tells already: a turn frames itself, and a tool's end is its task's.
+TOLD_TWICE: Final = frozenset(
+    {
+        "agent_run_start",
+        "agent_run_complete",
+        "agent_run_error",
+        "command",
+        "task_update",
+    }
+)
 ARGUMENT_CHARACTERS: Final = 160  # about two lines of a terminal
 
 
@@ -47,7 +57,7 @@ class Transcript:
 
     def show(self, event: Event) -> None:
         """Write one event."""
-        if self._talk_only and not _is_talk(event):
+        if event["kind"] in TOLD_TWICE or (self._talk_only and not _is_talk(event)):
             return
         self._views.get(event["kind"], self._other)(event)
 
