@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import pytest
 
-from broker import agents, leases, recovery, steps, tasks, turns, updates
+from broker import agents, leases, recovery, steps, tasks, turns, updates, waking
 from broker.agents import AgentChange
 from broker.database import Row, Transaction
 from broker.errors import (
@@ -270,7 +270,7 @@ def as_turn(row: Row) -> Turn:
 def park(tx: Transaction, row: Row) -> object:
     later = now_us() + 3600 * SECOND_US
     wait = Park(step=1, target_ids=(), deadline_at=later, why={"kind": "time"})
-    return turns.park(tx, as_turn(row), wait)
+    return turns.park(tx, as_turn(row), [wait], heeds=True)
 
 
 ERROR: Final = {"type": "broken", "message": "It broke."}
@@ -300,7 +300,7 @@ VERBS: Final[dict[str, tuple[Callable[[Transaction, Row], object], dict[str, str
         {"queued": "cancelled", "running": "cancelled", "waiting": "cancelled"},
     ),
     "retry": (lambda tx, row: tasks.retry(tx, row["id"]), {"failed": "queued"}),
-    "wake": (lambda tx, row: tasks.wake(tx, row["id"]), {"waiting": "queued"}),
+    "wake": (lambda tx, row: waking.queue_again(tx, row["id"]), {"waiting": "queued"}),
     "hand over": (
         lambda tx, row: tasks.hand_over(tx, row["id"], row["epoch"]),
         {"running": "queued"},
@@ -317,6 +317,10 @@ VERBS: Final[dict[str, tuple[Callable[[Transaction, Row], object], dict[str, str
     "make a dead letter": (
         lambda tx, row: turns.fail(tx, as_turn(row), ERROR, retriable=False),
         {"running": "failed"},
+    ),
+    "answer it in another turn": (
+        lambda tx, row: tasks.end(tx, row["id"], "completed", result={"text": ""}),
+        {"queued": "completed", "running": "completed"},
     ),
     "give up": (
         lambda tx, row: tasks.end(tx, row["id"], "failed", error=ERROR),
@@ -496,7 +500,12 @@ def test_a_killed_task_refuses_its_worker(store) -> None:
     with store.write() as tx:
         tasks.kill(tx, "exec-1", "enough")
     shown = tasks.shape(store.task("exec-1"))
-    assert shown["error"] == {"type": "killed", "message": "enough"}
+    assert shown["error"] == {
+        "type": "killed",
+        "message": "enough",
+        "reason": "enough",
+        "killed": True,
+    }
     assert leases.standing(store.database, {"exec-1": row["epoch"]}) == {
         "exec-1": leases.LOST
     }

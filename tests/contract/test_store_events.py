@@ -10,7 +10,7 @@ import pytest
 
 from broker import events, updates
 from broker.database import Transaction
-from broker.events import EventFilter, NewEvent
+from broker.events import EventFilter, NewEvent, Window
 from broker.states import Priority, Stream
 
 
@@ -74,8 +74,10 @@ def test_events_are_listed_after_a_cursor_and_before_one(store) -> None:
     ids = append(store, *(an_event(str(n)) for n in range(5)))
     everything = EventFilter()
     after = events.list_after(store.database, everything, after=ids[1], limit=2)
-    before = events.list_before(store.database, everything, before=ids[3], limit=2)
-    newest = events.list_before(store.database, everything, before=None, limit=1)
+    window = Window(before=ids[3], newest_first=True, limit=2)
+    before = events.list_page(store.database, everything, window)
+    window = Window(after=ids[3], newest_first=True)
+    newest = events.list_page(store.database, everything, window)
     assert (bodies(after), bodies(before), bodies(newest)) == (
         ["2", "3"],
         ["2", "1"],
@@ -209,7 +211,7 @@ def test_a_reader_that_polls_by_cursor_sees_every_event_in_order(store) -> None:
 def test_updates_are_listed_by_cursor_and_kind(store) -> None:
     with store.write() as tx:
         ids = [
-            updates.append(tx, task, kind, {"n": number})
+            updates.append(tx, task, kind, {"n": number}).id
             for number, (task, kind) in enumerate(
                 [("t", "stdout"), ("u", "stdout"), ("t", "stderr"), ("t", "stdout")]
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from broker import agents, entries, events, recovery, tasks, turns
+from broker import agents, entries, events, recovery, tasks, turns, waking
 from broker.entries import HISTORY_LIMIT, NewEntry
 from broker.errors import Conflict, LeaseLost, NotFound, TooManyWaiting
 from broker.states import Priority
@@ -38,7 +38,7 @@ def park(store: Any, turn: Turn, *targets: str, seconds: float | None = None) ->
     deadline_at = None if seconds is None else now_us() + int(seconds * SECOND_US)
     wait = Park(step=1, target_ids=targets, deadline_at=deadline_at, why={"n": 1})
     with store.write() as tx:
-        return turns.park(tx, turn, wait)
+        return turns.park(tx, turn, [wait], heeds=True)
 
 
 def end_back_off(store: Any) -> None:
@@ -103,6 +103,19 @@ def test_an_inbox_that_is_full_refuses(store) -> None:
         for number in range(UNREAD_LIMIT):
             events.mark(tx, "scout", -number, Priority.LOW)
     with pytest.raises(TooManyWaiting, match=f"its limit of {UNREAD_LIMIT}"):
+        store.post(priority=Priority.NORMAL)
+
+
+def test_a_flood_of_news_does_not_keep_out_what_would_have_it_read(store) -> None:
+    store.agent()
+    with store.write() as tx:
+        for number in range(UNREAD_LIMIT):
+            events.mark(tx, "scout", -number, Priority.LOW)
+    assert store.post().turn_id == "turn-1"
+    with store.write() as tx:
+        for number in range(UNREAD_LIMIT):
+            events.mark(tx, "scout", -UNREAD_LIMIT - number, Priority.WAKE)
+    with pytest.raises(TooManyWaiting, match=f"its limit of {UNREAD_LIMIT}"):
         store.post()
 
 
@@ -140,7 +153,14 @@ def test_a_completed_turn_leaves_everything_told_and_its_agent_free(store) -> No
         "idle",
         0,
     )
-    assert store.kinds() == ["message", "turn_start", "turn_end", "agent_end"]
+    assert store.kinds() == [
+        "message",
+        "agent_run_start",
+        "turn_start",
+        "agent_run_complete",
+        "turn_end",
+        "agent_end",
+    ]
 
 
 def test_a_turn_is_completed_once(store) -> None:
@@ -250,7 +270,7 @@ def test_posts_and_turns_of_one_agent_at_once_all_come_through(store) -> None:
             )
             if heads and (turn := store.claim_turn(heads[0]["id"], by=name)):
                 with store.write() as tx:  # as a journal does: tell, then write
-                    events.emit_turn(tx, name, turn.id, "message_update", {})
+                    turns.emit_fenced(tx, turn, [("message_update", {})])
                     entries.append(tx, name, 1, turn.id)
                 store.complete(turn)
                 taken += 1
@@ -536,8 +556,22 @@ def test_nobody_answers_an_answer(store) -> None:
 
 
 def test_a_reply_that_the_asker_awaits_is_not_posted_too(store) -> None:
-    store.complete(ask(store, reply="awaited"), "not much")
-    assert unread(store, "asker") == 0
+    asked = ask(store)
+    waiting = store.take_turn("ask it", to="asker")
+    with store.write() as tx:
+        tasks.expect(tx, [asked.id], waiting.id)
+    store.complete(asked, "not much")
+    assert unread(store, "asker") == 1, "only what its own turn has yet to end with"
+
+
+def test_a_reply_that_nobody_waits_for_any_longer_is_posted(store) -> None:
+    asked = ask(store)
+    waiting = store.take_turn("ask it", to="asker")
+    with store.write() as tx:
+        tasks.expect(tx, [asked.id], waiting.id)
+        tasks.expect_no_more(tx, [asked.id], waiting.id)
+    store.complete(asked, "not much")
+    assert unread(store, "asker") == 2
 
 
 def test_a_reply_to_a_stopped_agent_goes_nowhere(store) -> None:
@@ -608,7 +642,7 @@ def test_an_agents_state_follows_its_turns_through_a_whole_life(store) -> None:
     park(store, turn, seconds=60)
     seen.append(store.state())
     with store.write() as tx:
-        tasks.wake(tx, id)
+        waking.queue_again(tx, id)
     seen.append(store.state())
     turn = store.claim_turn(id)
     store.complete(turn)

@@ -147,3 +147,11 @@ def test_below_honcho_the_port_is_the_one_a_person_gave() -> None:
         cwd="/",
     )
     assert ran.stdout == "9123\n"
+
+
+def test_the_sqlite_files_are_those_in_use(tmp_path) -> None:
+    home = {"ROOST_HOME": str(tmp_path)}
+    names = [path.name for path in load(home, cwd=tmp_path).sqlite_files]
+    assert names == ["roost.db", "queue.db"]
+    elsewhere = {"ROOST_DATABASE_URL": "postgresql:///x", "ROOST_QUEUE_URL": "redis://"}
+    assert load({**home, **elsewhere}, cwd=tmp_path).sqlite_files == ()
