@@ -37,6 +37,7 @@ PROCESSES: Final = {"web": 1, "agents": 2, "exec": 1, "scheduler": 1}
 KINDS: Final = ("web", "web worker", "agents", "exec", "scheduler")
 CLIENTS: Final = 8
 KILL_EVERY_SECONDS: Final = (0.2, 2.0)
+NOTED: Final = "noted"  # what an agent says to news of what it no longer waits for
 DELAY: Final = {"delay_seconds": 0.1, "token_seconds": 0.03}  # so that turns take time
 
 JSON = dict[str, Any]
@@ -79,7 +80,11 @@ class Errand:
         return f"this is the answer to {self.key}"
 
     def rules(self) -> Iterator[JSON]:
-        """What a model has to be told to run this errand."""
+        """What a model has to be told to run this errand.
+
+        Another errand may come meanwhile: the turn takes that in and answers it, and
+        what this one waits for is told by a message of its own when it is over.
+        """
         said = {"text": self.answer, **DELAY}
         if self.kind == "say":
             yield _when(self.text, said)
@@ -87,6 +92,7 @@ class Errand:
             code = f"console.log('{self.key}'); globalThis.result = 'of {self.key}'"
             asked = {"id": f"exec-{self.key}", "code": code, "wait_seconds": 30}
             yield _when(self.text, _call("exec", asked))
+            yield _when(f"Task exec-{self.key}: completed", {"text": NOTED})
             yield _when(f'"of {self.key}"', said)
             waits = f'"task_id": "exec-{self.key}".*"await_error"'
             again = {"task_id": f"exec-{self.key}", "wait_seconds": 30}
@@ -95,6 +101,7 @@ class Errand:
             child = f"child-of-{self.agent}"
             asked = {"agent_id": child, "text": f"say {self.key}.", "wait_seconds": 30}
             yield _when(self.text, _call("delegate", asked))
+            yield {"when": {"matches": f"^{self.answer}$"}, "text": NOTED}
             yield _when(f'"text": "{self.answer}"', said)
             again = {"task_id": child, "wait_seconds": 30}
             yield _when('"await_error"', _call("await_task", again))

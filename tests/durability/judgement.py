@@ -81,12 +81,12 @@ def expected_after(reached: list[Point]) -> Outcome:
     asked = done[asking.what, asking.where] - (reached[-1] == asking)
     mailed = done["mail", "after its request"]
     mail_began = committed("TurnJournal.start_call mail")
-    mail_ended = committed("TurnJournal.finish_call mail")
+    mail_ended = committed("TurnJournal.record_call mail")
     is_uncertain = mail_began > mail_ended
     record = "ExecRunner._recorder.record"
     return Outcome(
         asks=len(SCRIPT) + lost(asked, "TurnJournal.finish_answer"),
-        looks=1 + lost(done["look", "after it looked"], "TurnJournal.finish_call look"),
+        looks=1 + lost(done["look", "after it looked"], "TurnJournal.record_call look"),
         mails=mailed if is_uncertain else 1,
         is_mail_uncertain=is_uncertain,
         book_requests=1
@@ -102,11 +102,12 @@ def expected_after(reached: list[Point]) -> Outcome:
 def judge(report: Report, requests: Requests) -> Outcome:
     """Check all that must hold whatever happened; return what may differ."""
     assert report["integrity"] == ["ok"]
-    turn = _the_one([t for t in report["tasks"] if t["type"] == "turn"])
-    _check_nothing_is_left(report)
+    turn = _the_one([t for t in report["tasks"] if t["id"] == "turn-1"])
+    news = _check_news(report, turn)
+    _check_nothing_is_left(report, news)
     _check_reply(report, turn)
     _check_journal(report, turn)
-    mail = _check_history(report, turn)
+    mail = _check_history(report, turn, news)
     bookings = requests("book")
     assert set(bookings) == {f"{turn['id']}/5"}
     return Outcome(
@@ -126,15 +127,29 @@ def _the_one(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return rows[0]
 
 
-def _check_nothing_is_left(report: Report) -> None:
+def _check_news(report: Report, turn: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the turn that `probe` was given, if it was over before it was awaited:
+    its end is news then, which the turn takes in before it asks the model again."""
+    news = [t for t in report["tasks"] if t["type"] == "turn" and t["id"] != turn["id"]]
+    for each in news:
+        cause = _the_one([e for e in report["events"] if e["id"] == each["cause_id"]])
+        assert (cause["kind"], cause["subject"]) == ("task_update", "probe")
+        assert each["absorbed_by"] == turn["id"]
+        assert json.loads(each["result"])["text"] == REPLY
+    assert len(news) <= 1
+    return news
+
+
+def _check_nothing_is_left(report: Report, news: list[dict[str, Any]]) -> None:
     """No lease, no wait, no unread input, no process, no leader."""
-    assert [t["status"] for t in report["tasks"]] == ["completed"] * 4
+    assert {t["status"] for t in report["tasks"]} == {"completed"}
     assert [t for t in report["tasks"] if t["lease_owner"] or t["process"]] == []
     assert {t["id"] for t in report["tasks"]} == {
         "turn-1",
         "prompt-1",
         "exec-1",
         "probe",
+        *(each["id"] for each in news),
     }
     assert report["waits"] == []
     assert report["processes"] == []
@@ -147,9 +162,11 @@ def _check_nothing_is_left(report: Report) -> None:
 def _check_reply(report: Report, turn: dict[str, Any]) -> None:
     """One input, one end of the turn, one reply with the right text."""
     assert json.loads(turn["result"]) == {"text": REPLY}
-    of_kind = Counter(event["kind"] for event in report["events"])
-    assert of_kind["message"] == of_kind["turn_start"] == of_kind["turn_end"] == 1
-    end = _the_one([e for e in report["events"] if e["kind"] == "agent_end"])
+    told = [event for event in report["events"] if event["subject"] == turn["id"]]
+    of_kind = Counter(event["kind"] for event in told)
+    assert of_kind["turn_start"] == of_kind["turn_end"] == 1
+    assert [e["kind"] for e in report["events"]].count("message") == 1
+    end = _the_one([event for event in told if event["kind"] == "agent_end"])
     assert json.loads(end["payload"])["text"] == REPLY
     ids = [event["id"] for event in report["events"]]
     assert ids == sorted(set(ids))
@@ -181,7 +198,9 @@ def _called(response: dict[str, Any]) -> list[str]:
     return [call["name"] for call in response.get("tool_calls", ())]
 
 
-def _check_history(report: Report, turn: dict[str, Any]) -> str:
+def _check_history(
+    report: Report, turn: dict[str, Any], news: list[dict[str, Any]]
+) -> str:
     """Each call has one result, behind its answer and in its order; say mail's status.
 
     The expected history is built from the script, so nothing can be missing, doubled or
@@ -197,7 +216,9 @@ def _check_history(report: Report, turn: dict[str, Any]) -> str:
         expected.append(("assistant_message", None))
         expected += [("tool_call", name) for name in names]
         expected += [("tool_result", name) for name in names]
-    assert [(entry["type"], entry["tool_name"]) for entry in entries] == expected
+    found = [(entry["type"], entry["tool_name"]) for entry in entries]
+    assert [each for each in found if each[0] != "wake"] == expected
+    assert [each for each in found if each[0] == "wake"] == [("wake", None)] * len(news)
     calls = [e["tool_call_id"] for e in entries if e["type"] == "tool_call"]
     results = [e for e in entries if e["type"] == "tool_result"]
     assert [each["tool_call_id"] for each in results] == calls

@@ -22,6 +22,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -160,11 +161,11 @@ def _about(known: dict[str, Any]) -> str:
     if call := known.get("call"):
         return str(call.name)
     task = known.get("task") or getattr(known.get("self"), "_task", None) or {}
-    wait = known.get("parked")
+    parked = known.get("parked")
     is_prompt = (
         str(known.get("task_id", "")).startswith("prompt-")
         or task.get("type") == "prompt"
-        or (wait is not None and wait.why["kind"] == "prompt")
+        or (parked is not None and parked.waits[0].why["kind"] == "prompt")
     )
     return "prompt" if is_prompt else ""
 
@@ -259,6 +260,20 @@ def effects(points: Points, outside: Outside) -> tuple[Tool, ...]:
     return look, mail, book
 
 
+class InOrder(Executor):
+    """A pool that makes each call when it gets it, in the thread that gave it."""
+
+    def submit(  # type: ignore[override]
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 (so does any pool)
+            future.set_exception(error)
+        return future
+
+
 class AtOnce:
     """A batcher that does not wait: each delta is a transaction of this thread."""
 
@@ -309,6 +324,7 @@ class House:
             home=process.settings.home,
             find_model=lambda _: model,
             tools=(*builtin_tools(), *effects(points, outside)),
+            pool=InOrder(),
         )
         runner = ExecRunner(
             broker=broker,

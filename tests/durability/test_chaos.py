@@ -17,10 +17,11 @@ from typing import Any, Final
 
 import pytest
 
+from agents.messages import SKIPPED
 from broker import open_broker
 from broker.database import Database, Row
 from broker.settings import load
-from tests.durability.chaos import SIZES, Size, errands
+from tests.durability.chaos import NOTED, SIZES, Size, errands
 
 ROOT: Final = Path(__file__).parents[2]
 SIZE: Final = (
@@ -38,6 +39,21 @@ class Aftermath:
 
     def rows(self, sql: str, *params: object) -> list[Row]:
         return self.database.read(sql, *params)
+
+    def turns(self) -> dict[str, Row]:
+        found = self.rows("SELECT * FROM tasks WHERE type = 'turn'")
+        return {row["id"]: row for row in found}
+
+    def read_by_turn(self) -> dict[str, list[str]]:
+        """The texts that each turn has read, in order: messages, and news of tasks."""
+        read: dict[str, list[str]] = defaultdict(list)
+        for row in self.rows(
+            "SELECT turn_id, content FROM entries"
+            " WHERE type IN ('user_message', 'wake') ORDER BY id"
+        ):
+            texts = [block["text"] for block in json.loads(row["content"])]
+            read[row["turn_id"]] += texts
+        return read
 
 
 @pytest.fixture(scope="module")
@@ -84,25 +100,36 @@ def test_every_kind_of_process_was_killed(aftermath: Aftermath) -> None:
 
 
 def test_every_message_is_answered_exactly_once(aftermath: Aftermath) -> None:
+    """By its own turn, or the one that took it in; that answers what it read last."""
     assert aftermath.done["is_quiet"]
-    sent = errands(aftermath.size)
-    turns = {
-        row["id"]: row
-        for row in aftermath.rows("SELECT * FROM tasks WHERE type = 'turn'")
-    }
+    sent = {errand.text: errand for errand in errands(aftermath.size)}
     posted = aftermath.done["posted"]
+    turns = aftermath.turns()
+    read = aftermath.read_by_turn()
 
-    answers = {e.key: turns[posted[e.key]["turn_id"]] for e in sent}
-    assert {key: row["status"] for key, row in answers.items()} == {
-        e.key: "completed" for e in sent
-    }
-    assert {key: json.loads(row["result"])["text"] for key, row in answers.items()} == {
-        e.key: e.answer for e in sent
-    }
-    asked = sum(errand.kind == "ask" for errand in sent)
-    assert len({row["id"] for row in answers.values()}) == len(sent)
-    assert len(turns) == len(sent) + asked
-    assert {row["status"] for row in turns.values()} == {"completed"}
+    assert {turn["status"] for turn in turns.values()} == {"completed"}
+    assert len({posted[errand.key]["turn_id"] for errand in sent.values()}) == len(sent)
+    for errand in sent.values():
+        turn = turns[posted[errand.key]["turn_id"]]
+        answering = turns[turn["absorbed_by"] or turn["id"]]
+        assert errand.text in read[answering["id"]]
+        last = sent.get(read[answering["id"]][-1])
+        said = json.loads(turn["result"])["text"]
+        assert said == (last.answer if last else NOTED), (errand, answering["id"])
+        assert said == json.loads(answering["result"])["text"]
+
+
+def test_every_message_is_read_exactly_once(aftermath: Aftermath) -> None:
+    read = Counter(
+        text for texts in aftermath.read_by_turn().values() for text in texts
+    )
+    sent = aftermath.rows(
+        "SELECT body FROM events JOIN marks ON marks.event_id = events.id"
+        " WHERE events.scope = 'agent/' || marks.reader"
+    )
+
+    assert read == Counter(row["body"] for row in sent)
+    assert set(read.values()) == {1}
 
 
 def test_every_turn_ends_once_in_the_stream(aftermath: Aftermath) -> None:
@@ -125,9 +152,14 @@ def test_no_message_is_doubled(aftermath: Aftermath) -> None:
         for row in aftermath.rows("SELECT body FROM events WHERE kind = 'message'")
     )
     sent = errands(aftermath.size)
+    asked = {f"say {e.key}." for e in sent if e.kind == "ask"}
 
-    asked = [f"say {e.key}." for e in sent if e.kind == "ask"]
-    assert bodies == Counter([e.text for e in sent] + asked)
+    assert set(bodies.values()) == {1}
+    assert bodies.keys() - asked == {e.text for e in sent}
+    made = aftermath.rows(
+        "SELECT 1 AS x FROM steps WHERE name = 'delegate' AND status = 'succeeded'"
+    )
+    assert len(bodies) == len(sent) + len(made)
 
 
 def test_no_task_is_claimed_twice_at_once(aftermath: Aftermath) -> None:
@@ -142,7 +174,9 @@ def test_no_task_is_claimed_twice_at_once(aftermath: Aftermath) -> None:
         if task["type"] == "turn":
             continue  # it gives its claim up by parking, too, which is no update
         kinds = [u["kind"] for u in logs[task["id"]]]
-        given_up = sum(kind in ("worker_lost", "handed_over") for kind in kinds)
+        given_up = sum(
+            kind in ("worker_lost", "handed_over", "process_killed") for kind in kinds
+        )
         assert given_up == len(claims) - 1, (task["id"], kinds)
 
 
@@ -163,9 +197,14 @@ def test_no_two_workers_wrote_one_turn_in_turns(aftermath: Aftermath) -> None:
         numbers = [number for number, _ in written]
         assert numbers == sorted(numbers), (turn_id, written)
     assert set(ends.values()) == {1}
-    steps = aftermath.rows("SELECT task_id, number, status FROM steps")
-    assert {step["status"] for step in steps} == {"succeeded"}
-    assert set(ends) == {(step["task_id"], step["number"]) for step in steps}
+    steps = aftermath.rows("SELECT task_id, number, status, result FROM steps")
+    failed = [json.loads(s["result"]) for s in steps if s["status"] != "succeeded"]
+    assert [each for each in failed if each["text"] != SKIPPED] == []
+    # One that another has taken in shows that one's reply, and has made no step.
+    replies = {(id, 1) for id, turn in aftermath.turns().items() if turn["absorbed_by"]}
+    made = {(step["task_id"], step["number"]) for step in steps}
+    assert made.isdisjoint(replies)
+    assert set(ends) == made | replies
 
 
 def test_every_history_is_whole(aftermath: Aftermath) -> None:
