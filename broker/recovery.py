@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from broker import agents, tasks, updates, waking
+from broker import agents, leases, tasks, updates, waking
 from broker.database import Database, Transaction
 from broker.leases import stopped_error
 from broker.times import SECOND_US, now_us
 
 # A task whose worker dies this often is taken for its cause, and fails.
 MAX_CRASHES: Final = 20
+# A job whose process is killed once more than this, by nobody of ours, has done it
+# itself. An operator or a machine out of memory kills it a first and a second time.
+MAX_KILLS: Final = 2
 # A hint may lie in a long queue for this long before it is taken for lost.
 HINT_PATIENCE_SECONDS: Final = 60.0
 # When the queue is empty, a hint older than this was lost.
@@ -42,7 +45,25 @@ def expire(tx: Transaction, *, owner: str | None = None) -> list[dict[str, Any]]
             _give_up(tx, row, now)
         else:
             _give_back(tx, row, now)
+            lost = {"worker": row["lease_owner"]}
+            updates.append(tx, row["id"], "worker_lost", lost)
     return rows
+
+
+def give_back_killed(tx: Transaction, id: str, epoch: int) -> bool:
+    """Queue a claimed exec again because something outside has killed its process.
+
+    False, and nothing is written, when that happened too often.
+    """
+    leases.guard(tx, id, epoch)
+    row = tx.execute(
+        "SELECT id, type, agent_id, crashes, epoch FROM tasks WHERE id = ?", id
+    )[0]
+    if row["crashes"] >= MAX_KILLS:
+        return False
+    _give_back(tx, row, now_us())
+    updates.append(tx, id, "process_killed", {})
+    return True
 
 
 def _give_back(tx: Transaction, row: dict[str, Any], now: int) -> None:
@@ -55,7 +76,6 @@ def _give_back(tx: Transaction, row: dict[str, Any], now: int) -> None:
         row["id"],
         row["epoch"],
     )
-    updates.append(tx, row["id"], "worker_lost", {"worker": row["lease_owner"]})
     agents.refresh(tx, row["agent_id"])
     tx.hint(row["type"], row["id"])
 

@@ -9,6 +9,7 @@ could not.
 from __future__ import annotations
 
 import contextlib
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from broker import (
     json,
     leases,
     processes,
+    recovery,
     results,
     steps,
     tasks,
@@ -288,10 +290,16 @@ class ExecRunner:
         elif outcome.status == "killed":
             error = leases.stopped_error(holder.why or "kill", holder.reason)
             self._end(task, "cancelled", error=error, outcome=outcome)
+        elif _is_killed_from_outside(outcome) and self._give_back(task):
+            log.warning("An exec was killed; it runs again.", task_id=task["id"])
         elif outcome.status == "failed":
             self._end(task, "failed", error=_as_error(outcome), outcome=outcome)
         else:
             self._end(task, "completed", result=outcome.result, outcome=outcome)
+
+    def _give_back(self, task: Row) -> bool:
+        with self.broker.database.write() as tx:
+            return recovery.give_back_killed(tx, task["id"], task["epoch"])
 
     def _end(
         self,
@@ -316,6 +324,18 @@ def _policy(payload: dict[str, Any]) -> Policy:
     return DEFAULT_POLICY.narrow(
         **{"wall_seconds": timeout, **(payload.get("policy") or {})}
     )
+
+
+def _is_killed_from_outside(outcome: Outcome) -> bool:
+    """Whether a SIGKILL ended it that no limit and nobody here has sent.
+
+    When everything of a home is killed, a job may die before its worker does.
+    """
+    is_unexplained = outcome.error is not None and outcome.error.type in (
+        "exec_failed",
+        "setup_failed",
+    )
+    return is_unexplained and outcome.exit_code == 128 + signal.SIGKILL
 
 
 def _as_error(outcome: Outcome) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from broker.database import Row
 from broker.errors import LeaseLost
 from broker.leases import Worker
 from broker.lifeline import start_ticks
+from broker.recovery import MAX_KILLS
 from broker.settings import load
 from broker.tasks import NewTask
 from broker.turns import Message, Reply
@@ -265,6 +266,24 @@ def test_what_a_killed_exec_worker_left_is_swept_and_killed_where_it_runs_again(
 
     home.wait_until(lambda: not _living(second), 1.0)
     assert home.task(id)["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("home", ["auto", "off"], indirect=True)
+def test_a_job_that_somebody_else_kills_runs_again_and_the_third_time_has_failed(
+    home: Home,
+) -> None:
+    home.start(exec=1)
+    id, job = home.start_job()
+
+    for _ in range(MAX_KILLS):
+        os.kill(min(job), signal.SIGKILL)
+        job = home.wait_for_job(id, other_than=job)
+    os.kill(min(job), signal.SIGKILL)
+
+    home.wait_until(lambda: home.task(id)["finished_at"])
+    task = home.task(id)
+    assert (task["status"], task["epoch"]) == ("failed", MAX_KILLS + 1)
+    assert "exit code 137" in json.loads(task["error"])["message"]
 
 
 @pytest.mark.parametrize("home", ["auto", "off"], indirect=True)
