@@ -4,12 +4,11 @@ A pure function of the conversation: no database, no clock, no network of its ow
 happens is told to a `Journal` before and after, so that a resume is the same call on a
 longer conversation: an answer with open calls goes on with the calls, an answer without
 is the reply, anything else is a question for the model. Between rounds an `Inbox` says
-what has come in; docs/explanation/steering.md tells what becomes of that.
+what has come in; docs/explanation/events-and-pi.md tells what becomes of that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,24 +102,25 @@ def _check(limits: Limits, conversation: Conversation) -> None:
 def _ask(thinker: Thinker, conversation: Conversation) -> None:
     """Ask the model; once more, with less, if it refused so long a conversation."""
     thinker.context.before_call(conversation)
+    thinker.inbox.is_urgent()  # raises an interrupt that came while room was made
     if thinker.stop.interrupt.is_raised:
-        return  # while room was made; the loop's next look ends the turn
+        return  # the loop's next look ends the turn
     try:
-        answer = _answer(thinker, [*conversation.past, *conversation.own])
+        answer = _answer(thinker, conversation)
     except ModelError as error:
         is_too_long = error.kind == CONTEXT_OVERFLOW
         if not is_too_long or not thinker.context.after_overflow(conversation):
             raise
-        answer = _answer(thinker, [*conversation.past, *conversation.own])
+        answer = _answer(thinker, conversation)
     conversation.own.append(AssistantMessage(answer=answer))
 
 
-def _answer(thinker: Thinker, messages: Sequence[Message]) -> Answer:
+def _answer(thinker: Thinker, conversation: Conversation) -> Answer:
     system = thinker.system()
-    started = thinker.journal.start_answer(thinker.model.name)
+    started = thinker.journal.start_answer(thinker.model.name, conversation.heard)
     request = Request(
         system=system,
-        messages=thinker.hooks.context_of(messages),
+        messages=thinker.hooks.context_of([*conversation.past, *conversation.own]),
         tools=thinker.tools.specs(),
         attempt=started.attempt,
     )

@@ -81,7 +81,7 @@ def push_event(body: schemas.EventIn) -> Any:
 
 @api.post("/events/<event_id>/ack")
 @api.input(schemas.AckIn, arg_name="body")
-@api.output(schemas.EventOut)
+@api.output(schemas.ReadEventOut)
 def ack_event(event_id: str, body: schemas.AckIn) -> Row:
     """Note that one reader has read an event; it stays unread for all others."""
     with broker().database.write() as tx:

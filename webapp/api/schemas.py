@@ -354,10 +354,15 @@ class EventOut(BaseModel):
     cause_id: int | None
     hop: int
     created_at: str
-    read: bool | None = None
 
 
-class InputOut(EventOut):
+class ReadEventOut(EventOut):
+    """An event as one reader has it."""
+
+    read: bool
+
+
+class InputOut(ReadEventOut):
     """An unread input of an agent: the event as it was sent, the text as the agent will
     read it, and the turn that takes it, if one does yet."""
 
@@ -410,7 +415,7 @@ class UpdatePage(BaseModel):
 class EventPage(BaseModel):
     """A page of events."""
 
-    items: list[EventOut]
+    items: list[ReadEventOut | EventOut]
     next_cursor: str | None
 
 
