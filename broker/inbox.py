@@ -114,7 +114,9 @@ def _too_late(agent_id: str, row: Row) -> Conflict:
     turn = f"{row['turn_id']}, which is {row['turn_status']}"
     if row["turn_status"] == "failed":
         return Conflict(f"{what} was read by {turn}. Retry or drop that turn.")
-    return Conflict(f"{what} is being read by {turn}.")
+    return Conflict(
+        f"{what} is being read by {turn}. Send another message, or cancel that turn."
+    )
 
 
 def _shape(row: Row) -> Row:

@@ -89,7 +89,8 @@ def cut_wait_short(tx: Transaction, agent_id: str) -> None:
     """
     due = now_us() + int(GRACE_SECONDS * SECOND_US)
     cut = tx.one(
-        "UPDATE waits SET deadline_at = ? WHERE deadline_at > ? AND step > 0"
+        "UPDATE waits SET deadline_at = ? WHERE step > 0"
+        " AND (deadline_at IS NULL OR deadline_at > ?)"
         " AND task_id = (SELECT turn_id FROM agents WHERE id = ?) RETURNING task_id",
         due,
         due,

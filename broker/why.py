@@ -99,7 +99,7 @@ def _link_of(database: Database, id: str) -> Row:
 
 def _event_link(event: Row) -> Row:
     who = event["source"] or "somebody"
-    said = event["body"][:_SHOWN] or event["kind"]
+    said = _cut(event["body"]) or event["kind"]
     return {
         "kind": "event",
         "id": event["id"],
@@ -108,11 +108,16 @@ def _event_link(event: Row) -> Row:
     }
 
 
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN].rstrip()} …"
+
+
 def _task_link(row: Row) -> Row:
     shown = tasks.shape(row)
     what = f"{row['type']} of {row['agent_id'] or 'nobody'}, {row['status']}"
     if row["absorbed_by"] is not None:
-        what += f", answered by {row['absorbed_by']}"
+        to_be = "" if row["status"] == "completed" else "to be "
+        what += f", {to_be}answered by {row['absorbed_by']}"
     return {
         "kind": row["type"],
         "id": row["id"],
@@ -210,12 +215,14 @@ def _task_node(walk: _Walk, id: str) -> Row | None:
         "waited_seconds": _seconds(row["created_at"], row["started_at"]),
         "took_seconds": _seconds(row["started_at"], row["finished_at"]),
         "cost_usd": row["cost_usd"],
+        "usage": json.load(row["usage"]),
         "unblocked_by": blockers.said_of(walk.database, row),
         "waits": blockers.waits_of(walk.database, row),
         "steps": _steps(walk.database, row),
         "summaries": _summaries(walk.database, row),
-        "also_read": _also_read(walk.database, row),
+        "also_read": _also_read(walk, row),
         "reply": _reply(row),
+        "error": _error(row),
     }
     walk.depth += 1
     led_to = _consequences(walk, row)
@@ -271,52 +278,72 @@ def _summary(entry: Row, data: Row) -> Row:
     }
 
 
-def _also_read(database: Database, row: Row) -> list[Row]:
-    """What a turn has read besides its own message: news, and what came meanwhile; with
-    the turn that it has answered so, if that had one."""
+def _also_read(walk: _Walk, row: Row) -> list[Row]:
+    """What a turn has read besides the message that led the walk to it: news, and what
+    came meanwhile; with the turn that was to answer it, if that had one."""
     if row["type"] != "turn":
         return []
-    found = database.read(
+    found = walk.database.read(
         "SELECT events.*, absorbed.id AS absorbed_id FROM marks"
         " JOIN events ON events.id = marks.event_id"
         " LEFT JOIN tasks AS absorbed ON absorbed.absorbed_by = marks.turn_id"
         " AND absorbed.cause_id = marks.event_id"
-        " WHERE marks.turn_id = ? AND marks.event_id <> ? ORDER BY events.id LIMIT ?",
+        " WHERE marks.turn_id = ? ORDER BY events.id LIMIT ?",
         row["id"],
-        row["cause_id"] or 0,
         _INPUTS_SHOWN,
     )
     return [
         {**_event_link(events.shape(each)), "turn_id": each["absorbed_id"]}
         for each in found
+        if f"event {each['id']}" not in walk.seen
     ]
 
 
 def _reply(row: Row) -> str | None:
     if row["type"] != "turn" or row["status"] != "completed":
         return None
-    return str(json.load(row["result"])["text"])[:_SHOWN]
+    return _cut(str(json.load(row["result"])["text"]))
+
+
+def _error(row: Row) -> str | None:
+    """Why a task ended without a result."""
+    if row["status"] not in ("failed", "cancelled"):
+        return None
+    message = (json.load(row["error"]) or {}).get("message")
+    return None if message is None else _cut(str(message))
 
 
 def _consequences(walk: _Walk, row: Row) -> list[Row]:
-    """What a task started and what its steps sent, oldest first; whom its end woke, and
-    who has answered in its place."""
+    """What a task started and what its steps sent, oldest first, each with the `step`
+    that did; whom its end woke, and who has answered in its place."""
     children = walk.database.read(
-        "SELECT id FROM tasks WHERE parent_id = ? ORDER BY seq", row["id"]
+        "SELECT id, key FROM tasks WHERE parent_id = ? ORDER BY seq", row["id"]
     )
-    nodes = [_task_node(walk, child["id"]) for child in children]
+    nodes = [
+        _done_in(row, each["key"], _task_node(walk, each["id"])) for each in children
+    ]
     for prefix in _TOLD:
         # '0' follows '/': the range is every key that begins with this turn's.
         sent = walk.database.read(
-            f"SELECT id FROM events WHERE key >= ? AND key < ?{_TOLD[prefix]}"
+            f"SELECT id, key FROM events WHERE key >= ? AND key < ?{_TOLD[prefix]}"
             " ORDER BY id",
             f"{prefix}/{row['id']}/",
             f"{prefix}/{row['id']}0",
         )
-        nodes += [_event_node(walk, event["id"]) for event in sent]
+        nodes += [
+            _done_in(row, each["key"], _event_node(walk, each["id"])) for each in sent
+        ]
     if row["absorbed_by"] is not None:
-        nodes.append(_task_node(walk, row["absorbed_by"]))
+        nodes.append(_done_in(row, None, _task_node(walk, row["absorbed_by"])))
     return [node for node in nodes if node]
+
+
+def _done_in(row: Row, key: str | None, node: Row | None) -> Row | None:
+    """Say in which step of a task something was done, where its key tells."""
+    step = (key or "").removeprefix("send/")
+    if node is not None:
+        node["step"] = step if step.startswith(f"{row['id']}/") else None
+    return node
 
 
 def _seconds(start: int | None, end: int | None) -> float | None:

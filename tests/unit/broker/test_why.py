@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker import agents, entries, steering, tasks, turns, why
+from broker import agents, entries, inbox, steering, tasks, turns, why
 from broker.entries import NewEntry
 from broker.errors import NotFound
 from broker.times import SECOND_US, now_us
@@ -197,6 +197,59 @@ def test_the_reply_to_a_message_that_was_absorbed_leads_back_to_it(story) -> Non
         turn.id,
         reply["id"],
     ]
+
+
+def test_a_turn_that_was_absorbed_says_that_it_is_yet_to_be_answered(house) -> None:
+    house.agent()
+    turn = house.take_turn("one")
+    second = house.post("two")
+    absorb(house, turn)
+    said = node_of(house, second.turn_id)["what"]
+    assert said.endswith(f"queued, to be answered by {turn.id}")
+
+
+def test_whoever_was_absorbed_learns_what_else_the_turn_has_read(house) -> None:
+    house.agent()
+    turn = house.take_turn("one")
+    second = house.post("two")
+    absorb(house, turn)
+    (own,) = why.explain(house.database, second.turn_id)["tree"]["led_to"]
+    (other,) = own["led_to"]
+    assert [(read["id"], read["turn_id"]) for read in other["also_read"]] == [
+        (turn.cause_id, None)
+    ]
+
+
+def test_what_a_step_did_names_the_step(story) -> None:
+    house, first, turn = story
+    house.create(id="f", agent_id="owl", parent_id=turn.id, key=f"{turn.id}/2")
+    nodes = node_of(house, first.id)["led_to"]
+    assert [node["step"] for node in nodes] == [f"{first.id}/2"]
+    nodes = node_of(house, turn.id)["led_to"]
+    assert [(node["id"], node["step"]) for node in nodes] == [
+        ("e", None),
+        ("f", f"{turn.id}/2"),
+    ]
+
+
+def test_what_failed_or_was_stopped_says_because_of_what(house) -> None:
+    house.agent()
+    turn = house.take_turn("one")
+    second = house.post("two")
+    with house.write() as tx:
+        turns.fail(tx, turn, {"type": "x", "message": "It is ill."}, retriable=False)
+        inbox.withdraw(tx, "scout", second.event_id)
+    assert node_of(house, turn.id)["error"] == "It is ill."
+    assert node_of(house, second.turn_id)["error"] == "The message was withdrawn."
+
+
+def test_a_long_text_is_cut_and_says_so(house) -> None:
+    house.agent()
+    turn = house.take_turn("long " * 99)
+    house.complete(turn, "short")
+    found = why.explain(house.database, turn.id)
+    assert found["chain"][0]["what"].endswith("long …")
+    assert node_of(house, turn.id)["reply"] == "short"
 
 
 # What a task in the background led to.

@@ -57,37 +57,59 @@ def test_why_tells_of_the_steps_the_summaries_and_what_else_was_read(
     server, roost
 ) -> None:
     link = {"id": "turn-1", "kind": "turn", "what": "turn of scout, completed"}
+    done = {"status": "succeeded", "cost_usd": None}
+    usage = {"input_tokens": 60, "output_tokens": 7}
+    exec_ = {
+        "id": "exec-1",
+        "what": "exec of scout, failed",
+        "took_seconds": 0.5,
+        "waited_seconds": 0.25,
+        "error": "It\nthrew.",
+        "step": "turn-1/2",
+        "led_to": [],
+    }
+    news = {"id": 10, "what": "exec-1 to agent/scout: over", "step": None, "led_to": []}
     turn = {
         **link,
         "took_seconds": 2.0,
+        "waited_seconds": 0.01,
         "cost_usd": 0.5,
         "unblocked_by": None,
         "waits": [],
         "steps": [
             {
+                **done,
+                "key": "turn-1/1",
                 "what": "model demo",
-                "status": "succeeded",
                 "took_seconds": 1.0,
-                "cost_usd": None,
-            }
+                "usage": usage,
+            },
+            {**done, "key": "turn-1/2", "what": "tool exec", "took_seconds": 0.75},
         ],
         "summaries": [{"what": "summary, manual, by demo", "took_seconds": 0.25}],
         "also_read": [
             {"id": 9, "what": "somebody to agent/scout: two", "turn_id": "turn-2"},
             {"id": 8, "what": "somebody to agent/scout: news", "turn_id": None},
         ],
-        "reply": "both",
-        "led_to": [],
+        "reply": "both\n\nof them",
+        "error": None,
+        "led_to": [news, exec_],
     }
-    found = {"id": "turn-1", "chain": [link], "tree": turn, "is_cut": False}
+    found = {"id": "turn-1", "chain": [link], "tree": turn, "is_cut": True}
     server.gives("GET /api/v1/why/turn-1", found)
     assert roost("why", "turn-1").output.splitlines() == [
         "turn-1: turn of scout, completed",
         "",
         "turn-1  turn of scout, completed  (2.000 s, $0.5000)",
-        "  model demo  succeeded  (1.000 s)",
+        "  1. model demo  succeeded  (1.000 s, 67 tokens)",
+        "  2. tool exec  succeeded  (0.750 s)",
+        "     exec-1  exec of scout, failed  (0.500 s, 0.250 s in line)",
+        "       because: It threw.",
         "  summary, manual, by demo  (0.250 s)",
-        "  also read 9: somebody to agent/scout: two (and so answered turn-2)",
+        "  also read 9: somebody to agent/scout: two (which turn-2 was to answer)",
         "  also read 8: somebody to agent/scout: news",
-        "  replied: both",
+        "  replied: both of them",
+        "  10  exec-1 to agent/scout: over",
+        "… and more; this is as far as it is followed.",
     ]
+    assert json.loads(roost("why", "turn-1", "--json").output) == found
