@@ -16,10 +16,10 @@ from broker.turns import MESSAGES
 
 WITHDRAWN: Final = "The message was withdrawn."
 
+_MESSAGES: Final = ", ".join(repr(kind) for kind in sorted(MESSAGES))
 # What is said goes before what happened, as in the line of turns (G20).
 _PLACE: Final = (
-    "2 * marks.rank + CASE WHEN events.kind IN"
-    f" ({', '.join(repr(kind) for kind in sorted(MESSAGES))}) THEN 0 ELSE 1 END"
+    f"2 * marks.rank + CASE WHEN events.kind IN ({_MESSAGES}) THEN 0 ELSE 1 END"
 )
 _SELECT: Final = (
     "SELECT events.*, marks.text AS new_text, marks.turn_id, marks.read_at,"
@@ -98,13 +98,37 @@ def withdraw(tx: Transaction, agent_id: str, event_id: int) -> Row:
     return _shape(_require(tx, agent_id, event_id))
 
 
+def withdraw_some(tx: Transaction, agent_id: str, limit: int = 100) -> list[int]:
+    """Take back up to `limit` messages, oldest first, of those that no turn reads yet;
+    return their events. News of tasks stays: nobody has sent it."""
+    _require_agent(tx, agent_id)
+    rows = tx.execute(
+        "UPDATE marks SET read_at = ? WHERE reader = ? AND event_id IN (SELECT event_id"
+        " FROM marks JOIN events ON events.id = marks.event_id"
+        f" WHERE reader = ? AND events.kind IN ({_MESSAGES}){_IS_OPEN}"
+        " ORDER BY event_id LIMIT ?) RETURNING event_id, turn_id",
+        now_us(),
+        agent_id,
+        agent_id,
+        limit,
+    )
+    for row in rows:
+        if row["turn_id"] is not None:
+            tasks.cancel(tx, row["turn_id"], WITHDRAWN)
+    return sorted(row["event_id"] for row in rows)
+
+
 def _require(tx: Transaction, agent_id: str, event_id: int) -> Row:
-    if tx.one("SELECT 1 AS x FROM agents WHERE id = ?", agent_id) is None:
-        raise NotFound("agent", agent_id)
+    _require_agent(tx, agent_id)
     row = tx.one(f"{_SELECT} AND marks.event_id = ?", agent_id, event_id)
     if row is None:
         raise NotFound("event", str(event_id))
     return row
+
+
+def _require_agent(tx: Transaction, agent_id: str) -> None:
+    if tx.one("SELECT 1 AS x FROM agents WHERE id = ?", agent_id) is None:
+        raise NotFound("agent", agent_id)
 
 
 def _too_late(agent_id: str, row: Row) -> Conflict:

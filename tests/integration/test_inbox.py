@@ -231,6 +231,27 @@ def test_a_withdrawn_message_is_read_by_nobody_and_its_turn_is_cancelled(
     assert (shown["state"], shown["unread"]) == ("idle", 0)
 
 
+@pytest.mark.line("P30")
+def test_all_that_nobody_reads_yet_can_be_taken_back_at_once(house, api) -> None:
+    turn = house.take_turn()
+    absorbed = house.post("absorbed").event_id
+    with house.write() as tx:
+        assert steering.absorb(tx, turn, news_only=False, limit=1)
+    urgent = house.post("stop", priority=Priority.INTERRUPT)
+    quiet = [house.post("hm", priority=p).event_id for p in list(Priority)[2:]]
+    many = [house.post(f"message {n}") for n in range(120)]
+    news = house.post("exec-1 is done", kind="task_update").event_id
+
+    gone = api("DELETE", INBOX).get_json()["withdrawn"]
+
+    assert gone == [urgent.event_id, *quiet, *(each.event_id for each in many)]
+    assert {house.status(each.turn_id) for each in (urgent, *many)} == {"cancelled"}
+    left = {each["id"] for each in api.items(INBOX)}
+    assert left == {turn.cause_id, absorbed, news}
+    assert api("DELETE", INBOX).get_json() == {"withdrawn": []}
+    assert refused(api("DELETE", "/agents/ghost/inbox"))[0] == 404
+
+
 CHANGES = [("PATCH", {"text": "x"}), ("DELETE", None)]
 
 

@@ -37,3 +37,18 @@ def withdraw_input(agent_id: str, event_id: str) -> Row:
     """Take an input back; its turn is cancelled. Not once a turn reads it."""
     with broker().database.write() as tx:
         return inbox.withdraw(tx, agent_id, events.parse_id(event_id))
+
+
+@api.delete("/agents/<agent_id>/inbox")
+@api.output(schemas.WithdrawnOut)
+def clear_inbox(agent_id: str) -> Row:
+    """Take back every message that no turn reads yet; their turns are cancelled. What
+    tasks have to tell stays."""
+    withdrawn: list[int] = []
+    with broker().database.write() as tx:
+        found = inbox.withdraw_some(tx, agent_id)
+    while found:
+        withdrawn += found
+        with broker().database.write() as tx:
+            found = inbox.withdraw_some(tx, agent_id)
+    return {"withdrawn": withdrawn}

@@ -371,6 +371,12 @@ class InputOut(ReadEventOut):
     turn_status: TaskStatusName | None
 
 
+class WithdrawnOut(BaseModel):
+    """The events of an inbox that will not be read, oldest first."""
+
+    withdrawn: list[int]
+
+
 class EntryOut(BaseModel):
     """One item of an agent's history."""
 

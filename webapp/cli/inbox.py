@@ -43,14 +43,29 @@ def edit(agent: str, event: int, text: str) -> None:
 
 @click.command(epilog="Example: roost withdraw scout 17")
 @click.argument("agent", type=ID)
-@click.argument("event", type=event_type)
+@click.argument("event", type=event_type, required=False)
+@click.option("--all", "everything", is_flag=True, help="Every message not yet read.")
 @common_options
-def withdraw(agent: str, event: int) -> None:
+def withdraw(agent: str, event: int | None, everything: bool) -> None:
     """Take EVENT back before an agent reads it, and cancel its turn."""
+    if everything == (event is not None):
+        raise click.UsageError("Name one EVENT, or say --all.")
+    if event is None:
+        _withdraw_all(agent)
+        return
     withdrawn = connect().delete(api("agents", agent, "inbox", str(event))).body
     turn = withdrawn["turn_id"]
     cancelled = f" {safe(turn)} is cancelled." if turn else ""
     _emit(withdrawn, f"{safe(agent)} will not read {event}.{cancelled}")
+
+
+def _withdraw_all(agent: str) -> None:
+    answer = connect().delete(api("agents", agent, "inbox")).body
+    events = ", ".join(map(str, answer["withdrawn"]))
+    if events:
+        _emit(answer, f"{safe(agent)} will not read {events}.")
+    else:
+        _emit(answer, f"Nothing of {safe(agent)}'s waited to be read.")
 
 
 def _emit(changed: Any, said: str) -> None:

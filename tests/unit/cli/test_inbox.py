@@ -41,6 +41,24 @@ def test_withdraw_names_the_turn_that_it_cancelled(server, roost) -> None:
     assert roost("withdraw", "scout", "17").output == "scout will not read 17.\n"
 
 
+def test_withdraw_takes_all_back(server, roost) -> None:
+    server.gives(f"DELETE {PATH}", {"withdrawn": [17, 18]})
+    told = roost("withdraw", "scout", "--all")
+    assert told.output == "scout will not read 17, 18.\n"
+    server.gives(f"DELETE {PATH}", {"withdrawn": []})
+    told = roost("withdraw", "scout", "--all")
+    assert told.output == "Nothing of scout's waited to be read.\n"
+
+
+def test_withdraw_is_told_one_event_or_all(roost) -> None:
+    for arguments in ((), ("17", "--all")):
+        told = roost("withdraw", "scout", *arguments)
+        assert (told.exit_code, "Name one EVENT, or say --all." in told.stderr) == (
+            2,
+            True,
+        )
+
+
 def test_what_comes_too_late_is_a_sentence(server, roost, answer) -> None:
     said = "Event 17 of agent scout is being read by turn-3, which is running."
     problem = {"status": 409, "title": "Conflict", "detail": said}
