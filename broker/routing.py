@@ -84,11 +84,9 @@ def _is_awaited(tx: Transaction, turn: Row, event: Row) -> bool:
     absorbed it), and so needs no message."""
     found = tx.one(
         "SELECT 1 AS x FROM tasks AS own JOIN tasks AS waiting"
-        " ON waiting.id = own.awaited_by WHERE own.agent_id = ? AND own.type = 'turn'"
-        " AND own.cause_id = ? AND (own.id = ? OR own.absorbed_by = ?)"
-        " AND waiting.agent_id = ?"
+        " ON waiting.id = own.awaited_by WHERE own.cause_id = ?"
+        " AND (own.id = ? OR own.absorbed_by = ?) AND waiting.agent_id = ?"
         " AND waiting.status IN ('queued', 'running', 'waiting')",
-        turn["agent_id"],
         event["id"],
         turn["id"],
         turn["id"],

@@ -158,13 +158,13 @@ def end(
 
 def _let_absorbed_go(tx: Transaction, row: Row) -> None:
     """Turns whose messages this one had read, and could not answer, take their own
-    course again."""
+    course again; the message of one that was killed stays here, to be replied to."""
     if row["status"] == "completed":
         return
     tx.execute(
         "UPDATE marks SET turn_id = (SELECT id FROM tasks WHERE absorbed_by = ?"
         " AND cause_id = marks.event_id) WHERE turn_id = ? AND event_id IN"
-        " (SELECT cause_id FROM tasks WHERE absorbed_by = ?)",
+        " (SELECT cause_id FROM tasks WHERE absorbed_by = ? AND status = 'queued')",
         row["id"],
         row["id"],
         row["id"],
@@ -232,13 +232,17 @@ def wake_waiters(tx: Transaction, target_id: str) -> None:
 def expect(tx: Transaction, ids: Sequence[str], turn_id: str) -> None:
     """Note that a turn waits for the end of these tasks, and needs no message of it.
 
-    The first that waits is noted.
+    Noted is who would be told: a turn of the agent that asked, or that started it.
     """
     for id in ids:
         tx.execute(
-            "UPDATE tasks SET awaited_by = COALESCE(awaited_by, ?) WHERE id = ?",
+            "UPDATE tasks SET awaited_by = ? WHERE id = ? AND EXISTS (SELECT 1"
+            " FROM tasks AS waiting WHERE waiting.id = ? AND (waiting.agent_id ="
+            " tasks.agent_id OR EXISTS (SELECT 1 FROM events WHERE events.id ="
+            " tasks.cause_id AND events.source = 'agent/' || waiting.agent_id)))",
             turn_id,
             id,
+            turn_id,
         )
 
 
@@ -359,6 +363,7 @@ def retry(tx: Transaction, id: str, payload: dict[str, Any] | None = None) -> Ro
     row = tx.one(
         "UPDATE tasks SET status = 'queued', error = NULL, attempts = 0, crashes = 0,"
         " finished_at = NULL, dropped_at = NULL, not_before_at = NULL, hinted_at = ?,"
+        " awaited_by = NULL,"  # whoever waited has read that it failed
         " payload = COALESCE(?, payload), updated_at = ?"
         " WHERE id = ? AND status = 'failed' RETURNING *",
         now,

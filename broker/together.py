@@ -94,15 +94,17 @@ def agent_of(source: str | None) -> str | None:
 def origin(inputs: Sequence[Row], cause_id: int | None) -> Origin:
     """Return where the doings of a turn with these inputs come from.
 
-    A person's message begins a new chain; else the longest chain of what woke the turn
-    goes on. What wakes nobody counts for nothing: no loop can live on it.
+    A person's message begins a new chain. What came after it goes on with its own, also
+    in the same turn: else a circle that comes back to a turn would never grow longer.
+    What wakes nobody counts for nothing: no loop can live on it.
     """
     waking = [event for event in inputs if Priority(event["priority"]).wakes]
     if not waking:
         return Origin(cause_id=cause_id, hop=0)
+    said = max((event["id"] for event in waking if _is_a_persons(event)), default=0)
     chosen = max(
-        waking,
-        key=lambda event: (_is_a_persons(event), event["hop"], event["id"] == cause_id),
+        (event for event in waking if event["id"] >= said),
+        key=lambda event: (event["hop"], event["id"] == cause_id),
     )
     return Origin(cause_id=chosen["id"], hop=chosen["hop"])
 

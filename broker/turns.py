@@ -150,9 +150,13 @@ def _refuse_flood(tx: Transaction, agent_id: str, priority: Priority) -> None:
 
 
 def _posted_before(tx: Transaction, agent_id: str, key: str) -> Posted | None:
+    """What was posted under this key; its own turn, also when another absorbed that."""
     row = tx.one(
-        "SELECT events.id, events.payload, marks.turn_id FROM events JOIN marks"
-        " ON marks.event_id = events.id AND marks.reader = ? WHERE events.key = ?",
+        "SELECT events.id, events.payload, own.id AS turn_id FROM events JOIN marks"
+        " ON marks.event_id = events.id AND marks.reader = ?"
+        " LEFT JOIN tasks AS own ON own.cause_id = events.id"
+        " AND (own.id = marks.turn_id OR own.absorbed_by = marks.turn_id)"
+        " WHERE events.key = ?",
         agent_id,
         key,
     )

@@ -7,11 +7,23 @@ from typing import Any
 
 import pytest
 
-from broker import agents, events, recovery, steering, tasks, together, turns, why
+from broker import (
+    agents,
+    events,
+    forks,
+    recovery,
+    routing,
+    steering,
+    tasks,
+    together,
+    turns,
+    why,
+)
 from broker.agents import AgentChange
 from broker.database import Row
 from broker.errors import AgentLimit, ChainStopped, TooManyWaiting
 from broker.events import NewEvent
+from broker.forks import NewFork
 from broker.leases import Worker
 from broker.states import Priority, Stream
 from broker.times import SECOND_US
@@ -122,6 +134,33 @@ def test_a_persons_message_begins_a_new_chain(store) -> None:
     said = events.find(store.database, store.post("stop it", to="b").event_id)
     origin = together.origin([far, said], far["id"])
     assert (origin.cause_id, origin.hop) == (said["id"], 0)
+
+
+def test_a_service_that_passes_on_what_an_agent_said_hides_no_hop(store) -> None:
+    crew(store, "a", "b")
+    far = wire(store, *in_turn(5))
+    on = store.post("x", to="b", source="service/relay", cause_id=far).event_id
+    told = store.post("y", to="a", source="agent/b", cause_id=on).event_id
+    hops = [events.find(store.database, id)["hop"] for id in (on, told)]
+    assert hops == [5, 6]
+
+
+def test_no_hop_is_less_than_that_of_its_cause(store) -> None:
+    crew(store, "a", "b")
+    far = wire(store, *in_turn(5))
+    told = store.post("x", to="b", source="agent/a", cause_id=far, hop=1)
+    assert events.find(store.database, told.event_id)["hop"] == 6
+
+
+def test_what_comes_after_a_person_has_spoken_goes_on_with_its_own_chain(
+    store,
+) -> None:
+    """In the same turn, too: a circle may come back to the turn that began it."""
+    crew(store, "a", "b")
+    said = events.find(store.database, store.post("go", to="b").event_id)
+    back = {**events.find(store.database, wire(store, *in_turn(4))), "priority": "wake"}
+    origin = together.origin([said, back], said["id"])
+    assert (origin.cause_id, origin.hop) == (back["id"], 4)
 
 
 # Loops.
@@ -394,6 +433,150 @@ def test_a_dead_letter_that_is_retried_answers_after_all(store) -> None:
     ]
 
 
+def test_a_dead_letter_that_is_edited_answers_after_all(store) -> None:
+    crew(store, "a", "b")
+    turn = asked(store, "a", "b", request_id="r-1")
+    fail(store, turn)
+    with store.write() as tx:
+        turns.edit_and_retry(tx, turn.id, "do something else")
+    store.complete(store.claim_turn(turn.id), "here you are")
+    assert [
+        (reply["body"], reply["payload"]["request_id"]) for reply in inbox(store, "a")
+    ] == [("I could not answer: The provider is ill.", "r-1"), ("here you are", "r-1")]
+
+
+def test_a_dead_letter_tells_each_time_that_it_fails(store) -> None:
+    crew(store, "a", "b")
+    turn = asked(store, "a", "b")
+    fail(store, turn)
+    with store.write() as tx:
+        tasks.retry(tx, turn.id)
+    fail(store, store.claim_turn(turn.id))
+    assert [e["payload"]["failed"] for e in inbox(store, "a")] == [True, True]
+
+
+def test_a_dead_letter_that_was_dropped_tells_nobody_again(store) -> None:
+    crew(store, "a", "b")
+    turn = asked(store, "a", "b")
+    fail(store, turn)
+    with store.write() as tx:
+        tasks.drop(tx, turn.id, None)
+    assert len(inbox(store, "a")) == 1
+
+
+def waiting(store: Any, turn_id: str, *, asker: str = "a") -> Turn:
+    """Let a turn of the asker await the turn; nothing parks it."""
+    turn = store.take_turn("go", to=asker)
+    with store.write() as tx:
+        tasks.expect(tx, [turn_id], turn.id)
+    return turn
+
+
+def test_a_dead_letter_answers_by_message_whoever_had_awaited_it(store) -> None:
+    crew(store, "a", "b")
+    turn = asked(store, "a", "b")
+    waiting(store, turn.id)
+    fail(store, turn)
+    assert inbox(store, "a") == []  # read where it was awaited, by a turn that goes on
+    with store.write() as tx:
+        tasks.retry(tx, turn.id)
+    store.complete(store.claim_turn(turn.id), "here you are")
+    assert [reply["body"] for reply in inbox(store, "a")] == ["here you are"]
+
+
+def test_who_waits_after_a_turn_that_was_stopped_has_no_message_as_well(store) -> None:
+    crew(store, "a", "b")
+    turn = asked(store, "a", "b")
+    stopped = waiting(store, turn.id)
+    with store.write() as tx:
+        tasks.kill(tx, stopped.id, "Enough.")
+    waiting(store, turn.id)
+    store.complete(turn, "here")
+    assert inbox(store, "a") == []
+
+
+def test_an_asker_has_no_message_as_well_when_others_wait_for_the_same(store) -> None:
+    crew(store, "a", "b", "c", "d")
+    turn = asked(store, "a", "b")
+    waiting(store, turn.id, asker="c")
+    waiting(store, turn.id)
+    waiting(store, turn.id, asker="d")
+    store.complete(turn, "here")
+    assert inbox(store, "a") == []
+
+
+def test_an_asker_is_told_when_only_another_waits(store) -> None:
+    crew(store, "a", "b", "c")
+    turn = asked(store, "a", "b")
+    waiting(store, turn.id, asker="c")
+    store.complete(turn, "here")
+    assert [reply["body"] for reply in inbox(store, "a")] == ["here"]
+    assert inbox(store, "c") == []
+
+
+def test_who_waits_for_a_turn_that_another_absorbs_has_no_message(store) -> None:
+    crew(store, "a", "b", "c")
+    turn = asked(store, "c", "b")
+    own_id = store.post("me, too", to="b", source="agent/a").turn_id
+    waiting(store, own_id)
+    with store.write() as tx:
+        steering.absorb(tx, turn, news_only=False, limit=1)
+    store.complete(turn, "both")
+    assert (inbox(store, "a"), len(inbox(store, "c"))) == ([], 1)
+
+
+def test_a_message_that_was_sent_already_has_its_own_turn_though_absorbed(
+    store,
+) -> None:
+    """A turn that is resumed waits for what it waited for, and for nothing else."""
+    crew(store, "a", "b", "c")
+    turn = asked(store, "c", "b")
+    sent = {"to": "b", "source": "agent/a", "key": "k"}
+    posted = store.post("me, too", **sent)
+    with store.write() as tx:
+        steering.absorb(tx, turn, news_only=False, limit=1)
+    assert store.post("me, too", **sent) == posted
+    assert posted.turn_id != turn.id
+
+
+def test_a_question_to_an_agent_that_is_stopped_is_answered_when_it_is_back(
+    store,
+) -> None:
+    crew(store, "a", "b")
+    id = store.post("do it", to="b", source="agent/a").turn_id
+    with store.write() as tx:
+        agents.archive(tx, "b")
+    assert store.claim_turn(id) is None
+    crew(store, "b")
+    store.complete(store.claim_turn(id), "back again")
+    assert [reply["body"] for reply in inbox(store, "a")] == ["back again"]
+
+
+def test_a_fork_has_no_answer_to_what_its_base_asked(store) -> None:
+    crew(store, "a", "b")
+    store.complete(store.take_turn("go", to="a"))
+    turn = asked(store, "a", "b")
+    with store.write() as tx:
+        forks.fork(tx, "a", NewFork(id="a2"))
+    store.complete(turn, "here")
+    assert (len(inbox(store, "a")), inbox(store, "a2")) == (1, [])
+    row = store.database.read_one("SELECT parent_id FROM agents WHERE id = 'a2'")
+    assert row == {"parent_id": None}
+
+
+def test_questions_beyond_the_routes_that_do_not_hurry_have_no_reply(store) -> None:
+    askers = [f"a{n}" for n in range(routing.ROUTES_LIMIT + 1)]
+    crew(store, "b", *askers)
+    quiet = {"to": "b", "priority": Priority.NORMAL}
+    for asker in askers:
+        store.post("when you can", source=f"agent/{asker}", **quiet)
+    turn = store.take_turn("what is new?", to="b")
+    assert len(turn.inputs) == routing.ROUTES_LIMIT + 2
+    store.complete(turn, "this")
+    told = [len(inbox(store, asker)) for asker in askers]
+    assert told == [1] * routing.ROUTES_LIMIT + [0]
+
+
 def test_a_turn_whose_workers_all_died_tells_who_asked(store) -> None:
     crew(store, "a", "b")
     id = store.post("do it", to="b", source="agent/a").turn_id
@@ -431,6 +614,24 @@ def test_what_a_failed_turn_had_taken_in_is_answered_by_its_own_turn(store) -> N
     )
     store.complete(store.claim_turn(own["id"]), "for you")
     assert [reply["body"] for reply in inbox(store, "c")] == ["for you"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_question_whose_own_turn_was_killed_once_taken_in_has_its_reply(
+    store, fails
+) -> None:
+    crew(store, "a", "b", "c")
+    turn = asked(store, "a", "b")
+    own_id = store.post("me, too", to="b", source="agent/c").turn_id
+    with store.write() as tx:
+        steering.absorb(tx, turn, news_only=False, limit=1)
+        tasks.kill(tx, own_id, "Enough.")
+    if fails:
+        fail(store, turn)
+    else:
+        store.complete(turn, "both")
+    said = "I could not answer: The provider is ill." if fails else "both"
+    assert [reply["body"] for reply in inbox(store, "c")] == [said]
 
 
 def test_an_answer_reaches_an_inbox_that_is_full(store) -> None:
