@@ -80,11 +80,15 @@ class Live:
         return self.wait_for(updates.CHANNEL, look, seconds)
 
     def stream(
-        self, wanted: EventFilter, after: int, ends: Callable[[Row], bool] | None = None
+        self, begin: Callable[[], Cursor], ends: Callable[[Row], bool] | None = None
     ) -> Iterator[str]:
         """Return the events after a cursor as server-sent events, for ever, or up to
-        and with the first for which `ends` holds."""
-        chunks = self._stream(Cursor(wanted, after), ends or _never)
+        and with the first for which `ends` holds.
+
+        `begin` is called once there is a place for the stream: what it does is not done
+        when the answer is that there is none.
+        """
+        chunks = self._stream(begin, ends or _never)
         # Only a generator that has begun runs its `finally` when it is thrown away,
         # as the body of an answer to HEAD is.
         next(chunks)
@@ -101,9 +105,12 @@ class Live:
                 )
             self._streams += 1
 
-    def _stream(self, cursor: Cursor, ends: Callable[[Row], bool]) -> Iterator[str]:
+    def _stream(
+        self, begin: Callable[[], Cursor], ends: Callable[[Row], bool]
+    ) -> Iterator[str]:
         self._take_place()
         try:
+            cursor = begin()
             yield ""
             yield f"retry: {RETRY_MS}\n: connected\n\n"
             yield from self._follow(cursor, ends)

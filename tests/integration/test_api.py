@@ -782,9 +782,10 @@ def test_a_refusal_to_stream_is_kept_like_any_other_answer(api) -> None:
     assert (first.status_code, again.headers["Idempotency-Replayed"]) == (409, "true")
 
 
-def test_a_503_is_not_kept_and_the_next_try_posts_nothing_twice(api) -> None:
+def test_a_503_says_nothing_to_the_agent_and_the_next_try_does(api) -> None:
     others = [api.get("/events/stream") for _ in range(STREAMS_LIMIT)]
     assert refused(stream(api))[0] == 503
+    assert messages(api) == []
     for each in others:
         each.close()
     later = stream(api)

@@ -18,6 +18,7 @@ from webapp.api.routes import api
 from webapp.api.streams import EVENT_STREAM, event_stream
 from webapp.context import broker, context
 from webapp.idempotency import effect_key
+from webapp.live import Cursor
 from webapp.problems import ProblemError
 
 
@@ -121,9 +122,14 @@ def ask(agent_id: str, body: schemas.AskIn) -> Any:
 @api.doc(responses=EVENT_STREAM)
 def stream_turn(agent_id: str, body: schemas.StreamIn) -> Response:
     """Say something and watch the turn, to its end, as server-sent events."""
-    posted = _post(agent_id, Message(text=body.text, source="api", key=effect_key()))
-    wanted = EventFilter(scope=f"agent/{agent_id}", subject=posted.turn_id)
-    return event_stream(wanted, posted.event_id, lambda e: e["kind"] == "agent_end")
+    message = Message(text=body.text, source="api", key=effect_key())
+
+    def begin() -> Cursor:
+        posted = _post(agent_id, message)
+        wanted = EventFilter(scope=f"agent/{agent_id}", subject=posted.turn_id)
+        return Cursor(wanted, posted.event_id)
+
+    return event_stream(begin, lambda event: event["kind"] == "agent_end")
 
 
 @api.post("/agents/<agent_id>/interrupt")

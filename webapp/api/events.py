@@ -17,6 +17,7 @@ from webapp.api.routes import api
 from webapp.api.streams import EVENT_STREAM, event_stream
 from webapp.context import broker
 from webapp.idempotency import effect_key
+from webapp.live import Cursor
 from webapp.problems import FieldErrors
 
 
@@ -127,7 +128,8 @@ def follow_events(query: schemas.EventStreamQuery) -> Response:
     after = number(last_seen, query.after) if last_seen else query.after
     if after is None:
         after = events.newest_id(broker().database)
-    return event_stream(_filter(query), after)
+    cursor = Cursor(_filter(query), after)
+    return event_stream(lambda: cursor)
 
 
 def _filter(query: schemas.EventQuery | schemas.EventStreamQuery) -> EventFilter:

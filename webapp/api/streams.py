@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from flask import Response
 
-from broker.events import EventFilter
 from webapp.context import context
 from webapp.document import Answers
+from webapp.live import Cursor
 
 EVENT_STREAM: Final[Answers] = {
     200: {
@@ -21,10 +21,8 @@ HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 def event_stream(
-    wanted: EventFilter,
-    after: int,
-    ends: Callable[[dict[str, Any]], bool] | None = None,
+    begin: Callable[[], Cursor], ends: Callable[[dict[str, Any]], bool] | None = None
 ) -> Response:
-    """Answer with a stream of the wanted events after a cursor."""
-    chunks = context().live.stream(wanted, after, ends)
+    """Answer with a stream from a cursor on, made once there is a place for it."""
+    chunks = context().live.stream(begin, ends)
     return Response(chunks, content_type="text/event-stream", headers=HEADERS)
