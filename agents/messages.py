@@ -56,6 +56,19 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Native:
+    """An answer in its provider's own form: JSON items, as they came.
+
+    Signatures and encrypted reasoning have to go back unchanged, and only to whom they
+    came from. Everybody else reads the neutral answer beside it.
+    """
+
+    provider: str
+    model: str
+    items: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """A model's whole answer to one call."""
 
@@ -64,6 +77,7 @@ class Answer:
     tool_calls: tuple[ToolCall, ...] = ()
     stop_reason: StopReason = "end"
     usage: Usage = field(default_factory=Usage)
+    native: Native | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from agents.messages import (
     Answer,
     AssistantMessage,
     Message,
+    Native,
     ToolCall,
     ToolMessage,
     ToolResult,
@@ -44,11 +45,12 @@ def to_messages(entries: Sequence[Entry]) -> list[Message]:
 
 def answer_data(answer: Answer) -> dict[str, Any]:
     """Return what an assistant_message entry keeps in `data` to be read back."""
-    return {
+    data = {
         "reasoning": answer.reasoning,
         "stop_reason": answer.stop_reason,
         "tool_calls": [asdict(call) for call in answer.tool_calls],
     }
+    return data if answer.native is None else {**data, "native": asdict(answer.native)}
 
 
 def _summary_of(entry: Entry) -> str | None:
@@ -78,6 +80,17 @@ def _to_answer(entry: Entry) -> Answer:
         tool_calls=tuple(ToolCall(**call) for call in data.get("tool_calls", ())),
         stop_reason=data.get("stop_reason", "end"),
         usage=Usage(**(entry["usage"] or {})),
+        native=_to_native(data.get("native")),
+    )
+
+
+def _to_native(native: Mapping[str, Any] | None) -> Native | None:
+    if native is None:
+        return None
+    return Native(
+        provider=native["provider"],
+        model=native["model"],
+        items=tuple(native["items"]),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 from agents.control import Interrupt
@@ -11,6 +11,21 @@ from agents.messages import Answer, Message
 
 # The kind of a ModelError that says: the conversation is longer than the window.
 CONTEXT_OVERFLOW: Final = "context_overflow"
+
+# How much a model may think before it answers; adapters map it to what theirs knows.
+Thinking = Literal["off", "minimal", "low", "medium", "high", "xhigh"]
+THINKING: Final[tuple[Thinking, ...]] = (
+    "off",
+    "minimal",
+    "low",
+    "medium",
+    "high",
+    "xhigh",
+)
+
+
+def _no_image(handle: str) -> bytes:
+    raise LookupError(handle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +43,21 @@ class ToolSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One model call. `attempt` counts from 1 over the tries of this same step."""
+    """One model call. `attempt` counts from 1 over the tries of this same step.
+
+    `thinking` None leaves it to the provider, `max_output_tokens` None to the model's
+    own limit. `cache_key` is the same for calls that share a prefix. `image_bytes`
+    returns the bytes of an image block's artifact; LookupError when they are gone.
+    """
 
     system: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]
     attempt: int = 1
+    thinking: Thinking | None = None
+    max_output_tokens: int | None = None
+    cache_key: str | None = None
+    image_bytes: Callable[[str], bytes] = field(default=_no_image, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
