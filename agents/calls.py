@@ -48,12 +48,12 @@ def _one_by_one(
     done = []
     for call in calls:
         thinker.stop.check()
-        result = _settled(thinker, call, standing[call.id])
+        result = _settled(thinker, call, answer, standing[call.id])
         if result is not None:
             thinker.journal.append_results([(call, result)])
         else:
             started = thinker.journal.start_call(call)
-            made = _result_of(thinker, call, answer, started)
+            made = _result_of(thinker, call, started)
             result = thinker.journal.finish_call(call, started.number, made)
         done.append(_message(call, result))
     return done
@@ -66,14 +66,14 @@ def _together(
     standing: Mapping[str, Standing],
 ) -> list[ToolMessage]:
     assert thinker.pool is not None
-    results = {call.id: _settled(thinker, call, standing[call.id]) for call in calls}
+    results = {
+        call.id: _settled(thinker, call, answer, standing[call.id]) for call in calls
+    }
     running: dict[str, Future[ToolResult]] = {}
     for call in calls:  # begun in their order, and then all at once
         if results[call.id] is None:
             started = thinker.journal.start_call(call)
-            running[call.id] = thinker.pool.submit(
-                _make, thinker, call, answer, started
-            )
+            running[call.id] = thinker.pool.submit(_make, thinker, call, started)
     wait(running.values())
     _leave_if_any_must([each.exception() for each in running.values()])
     made = [(call, results[call.id] or running[call.id].result()) for call in calls]
@@ -81,10 +81,8 @@ def _together(
     return [_message(call, result) for call, result in made]
 
 
-def _make(
-    thinker: Thinker, call: ToolCall, answer: Answer, started: StartedCall
-) -> ToolResult:
-    result = _result_of(thinker, call, answer, started)
+def _make(thinker: Thinker, call: ToolCall, started: StartedCall) -> ToolResult:
+    result = _result_of(thinker, call, started)
     return thinker.journal.record_call(call, started.number, result)
 
 
@@ -103,13 +101,17 @@ def _waits(error: BaseException) -> tuple[Waiting, ...]:
     return error.waits if isinstance(error, Parked) else ()
 
 
-def _settled(thinker: Thinker, call: ToolCall, stands: Standing) -> ToolResult | None:
+def _settled(
+    thinker: Thinker, call: ToolCall, answer: Answer, stands: Standing
+) -> ToolResult | None:
     """Return the result of a call that is not (or not again) to be made."""
     if stands.result is not None or stands.is_started:
         return stands.result
     is_urgent = thinker.inbox.is_urgent()
     if thinker.stop.interrupt.is_raised:
         result = ToolResult(text=INTERRUPTED, status="failed")
+    elif answer.stop_reason == "length":
+        result = ToolResult(text=CUT_OFF, status="failed")
     elif is_urgent:
         result = ToolResult(text=SKIPPED, status="failed")
     else:
@@ -118,13 +120,8 @@ def _settled(thinker: Thinker, call: ToolCall, stands: Standing) -> ToolResult |
     return result
 
 
-def _result_of(
-    thinker: Thinker, call: ToolCall, answer: Answer, started: StartedCall
-) -> ToolResult:
-    if answer.stop_reason == "length":
-        return ToolResult(text=CUT_OFF, status="failed")
-    effect = thinker.tools.effect_of(call.name)
-    if started.was_started and effect == "at_most_once":
+def _result_of(thinker: Thinker, call: ToolCall, started: StartedCall) -> ToolResult:
+    if started.was_started and _happens_once(thinker, call):
         return ToolResult(text=OUTCOME_UNKNOWN, status="uncertain")
     context = ToolContext(
         key=started.key,
@@ -137,9 +134,15 @@ def _result_of(
     made = thinker.hooks.before(call, context)
     if isinstance(made, ToolResult):
         return made
+    if started.was_started and _happens_once(thinker, made):
+        return ToolResult(text=OUTCOME_UNKNOWN, status="uncertain")
     if refusal := thinker.tools.refuse(made):
         return refusal
     return thinker.hooks.after(made, thinker.tools.execute(made, context))
+
+
+def _happens_once(thinker: Thinker, call: ToolCall) -> bool:
+    return thinker.tools.effect_of(call.name) == "at_most_once"
 
 
 def _message(call: ToolCall, result: ToolResult) -> ToolMessage:

@@ -3,14 +3,17 @@
 They chain: each gets what the one before it made. `transform_context` and
 `convert_to_llm` see the whole conversation before every model call, in that order; what
 they leave is made valid again (`agents.messages.mend`), so no hook can make a provider
-see a call without its result.
+see a call without its result. A hook that raises is never skipped, because it may be
+there to guard something: the call fails, or the turn does.
+
+Calls of one answer run together, so hooks of tool calls run in several threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from typing import Any
 
 from agents.messages import Message, ToolCall, ToolResult, mend
 from agents.tools.registry import ToolContext
@@ -20,6 +23,20 @@ ContextHook = Callable[[Sequence[Message]], Sequence[Message]]
 BeforeToolCall = Callable[[ToolCall, ToolContext], ToolCall | ToolResult | None]
 # A ToolResult replaces the result, None lets it be.
 AfterToolCall = Callable[[ToolCall, ToolResult], ToolResult | None]
+
+
+class HookFailed(Exception):
+    """A hook of the context failed, so the model was not asked."""
+
+    def __init__(self, hook: object, why: str) -> None:
+        name = f"{getattr(hook, '__module__', '?')}.{getattr(hook, '__name__', '?')}"
+        super().__init__(
+            f"The hook {name} failed: {why}. Mend it, restart, then retry the turn."
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the error as a task carries it."""
+        return {"type": "hook_failed", "message": str(self)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +58,16 @@ class Hooks:
         )
 
     def context_of(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """Return what the model is to be shown of a conversation."""
+        """Return what the model is to be shown of a conversation.
+
+        Raises HookFailed when a hook raises, or returns what is no conversation.
+        """
         chain = (*self.transform_context, *self.convert_to_llm)
         if not chain:
             return tuple(messages)
-        return tuple(mend(reduce(lambda each, hook: hook(each), chain, messages)))
+        for hook in chain:
+            messages = _shown(hook, messages)
+        return tuple(mend(messages))
 
     def before(self, call: ToolCall, context: ToolContext) -> ToolCall | ToolResult:
         """Return the call as it is to be made, or the result that stands for it.
@@ -59,6 +81,8 @@ class Hooks:
                 return _refused("before", call, error)
             if isinstance(found, ToolResult):
                 return found
+            if not isinstance(found, ToolCall | None):
+                return _refused("before", call, _wrong(found, "ToolCall"))
             call = found or call
         return call
 
@@ -66,10 +90,28 @@ class Hooks:
         """Return the result as it is to be kept; a hook that raises makes it fail."""
         for hook in self.after_tool_call:
             try:
-                result = hook(call, result) or result
+                found = hook(call, result)
             except Exception as error:  # noqa: BLE001 (foreign code; the model is told)
                 return _refused("after", call, error)
+            if not isinstance(found, ToolResult | None):
+                return _refused("after", call, _wrong(found, "ToolResult"))
+            result = found or result
         return result
+
+
+def _shown(hook: ContextHook, messages: Sequence[Message]) -> Sequence[Message]:
+    try:
+        found = tuple(hook(messages))
+    except Exception as error:
+        raise HookFailed(hook, f"{type(error).__name__}: {error}") from error
+    for each in found:
+        if not isinstance(each, Message):
+            raise HookFailed(hook, str(_wrong(each, "Message")))
+    return found
+
+
+def _wrong(found: object, wanted: str) -> TypeError:
+    return TypeError(f"it returned {found!r:.80}, which is no {wanted}")
 
 
 def _refused(when: str, call: ToolCall, error: Exception) -> ToolResult:

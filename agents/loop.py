@@ -4,7 +4,7 @@ A pure function of the conversation: no database, no clock, no network of its ow
 happens is told to a `Journal` before and after, so that a resume is the same call on a
 longer conversation: an answer with open calls goes on with the calls, an answer without
 is the reply, anything else is a question for the model. Between rounds an `Inbox` says
-what has come in; docs/explanation/events-and-pi.md tells what becomes of that.
+what has come in; docs/explanation/steering.md tells what becomes of that.
 """
 
 from __future__ import annotations
@@ -117,10 +117,11 @@ def _ask(thinker: Thinker, conversation: Conversation) -> None:
 
 def _answer(thinker: Thinker, conversation: Conversation) -> Answer:
     system = thinker.system()
+    shown = thinker.hooks.context_of([*conversation.past, *conversation.own])
     started = thinker.journal.start_answer(thinker.model.name, conversation.heard)
     request = Request(
         system=system,
-        messages=thinker.hooks.context_of([*conversation.past, *conversation.own]),
+        messages=shown,
         tools=thinker.tools.specs(),
         attempt=started.attempt,
     )

@@ -61,8 +61,10 @@ class Standing:
 class Journal(Protocol):
     """Where a turn is written down, step by step."""
 
-    def start_answer(self, model_name: str) -> StartedAnswer:
-        """A model call is about to be made."""
+    def start_answer(
+        self, model_name: str, heard: Sequence[UserMessage]
+    ) -> StartedAnswer:
+        """A model call is about to be made; `heard` has come in since the last."""
 
     def delta(self, number: int, delta: Delta) -> None:
         """A piece of its answer has come."""
@@ -130,6 +132,16 @@ class Conversation:
         """The turn's own answers."""
         own = [m.answer for m in self.own if isinstance(m, AssistantMessage)]
         return [*self.earlier, *own]
+
+    @property
+    def heard(self) -> list[UserMessage]:
+        """What the turn has been told and has not said or done anything to yet."""
+        told: list[UserMessage] = []
+        for message in reversed(self.own):
+            if not isinstance(message, UserMessage):
+                break
+            told.insert(0, message)
+        return told
 
     @property
     def reply(self) -> Answer | None:

@@ -149,6 +149,8 @@ def _past(
         for older in _kept_generations(tx, first_id, generation):
             room = limit - len(rows)
             rows += _newest(tx, segments, older, turn_id, first_id, last_id, room)
+    if compaction is None:
+        rows += _begun_before(tx, rows, generation)
     unfinished = _unfinished_turns(tx, segments, turn_id)
     past = [
         row
@@ -156,6 +158,25 @@ def _past(
         if row["turn_id"] not in unfinished and _is_said(row, generation)
     ]
     return _from_a_message_on(past) if len(rows) == limit else past
+
+
+def _begun_before(tx: Transaction, rows: list[Row], generation: int) -> list[Row]:
+    """What turns that ended in this generation said in those before, newest first.
+
+    Somebody asked for the generation while they were under way, and there was nothing
+    before them to be summarised: without this, answers would stand without questions,
+    and results without calls.
+    """
+    turn_ids = sorted({row["turn_id"] for row in rows if row["turn_id"] is not None})
+    if generation == 1 or not turn_ids:
+        return []
+    return tx.execute(
+        "SELECT * FROM entries WHERE generation < ?"
+        f" AND turn_id IN ({', '.join('?' * len(turn_ids))})"
+        " AND type NOT IN ('system_prompt', 'tools_config') ORDER BY id DESC",
+        generation,
+        *turn_ids,
+    )
 
 
 def _is_said(row: Row, generation: int) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from broker import entries, events, frames, json, leases, routing, tasks, turns
+from broker import entries, events, frames, json, leases, routing, steps, tasks, turns
 from broker.database import Database, Row, Transaction
 from broker.entries import NewEntry
 from broker.states import Priority
@@ -149,6 +149,8 @@ def _emit_start(tx: Transaction, turn: Turn, absorbed_id: str, cause_id: int) ->
 def complete(tx: Transaction, turn: Turn, reply: Reply) -> None:
     """End a turn well, and with it those that it has absorbed."""
     leases.guard(tx, turn.id, turn.epoch)
+    if reply.is_interrupted:
+        steps.give_up_model(tx, turn.id)
     _finish_absorbed(tx, turn, reply)
     turns.complete(tx, turn, reply)
 

@@ -130,6 +130,18 @@ def fail_model(
     )
 
 
+def give_up_model(tx: Transaction, turn_id: str) -> None:
+    """Journal that nobody waits for a model call any more: its worker died, and then
+    the turn was interrupted."""
+    tx.execute(
+        "UPDATE steps SET status = 'failed', result = ?, finished_at = ?"
+        " WHERE task_id = ? AND kind = 'model' AND status = 'started'",
+        json.dump({"type": "interrupted", "message": "The turn was interrupted."}),
+        now_us(),
+        turn_id,
+    )
+
+
 def open_calls(tx: Transaction, turn_id: str, call_ids: Sequence[str]) -> list[Row]:
     """Say how far calls without a result in the history have come:
     `{tool_call_id, status, result}`."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from agents.messages import Answer, ToolCall, ToolResult
+from agents.messages import Answer, ToolCall, ToolResult, UserMessage
 from agents.models import Delta, ModelError
 from agents.thinker import Standing, StartedAnswer, StartedCall
 from agents.transcript import answer_data
@@ -31,15 +32,19 @@ class TurnJournal:
         self._turn = turn
         self._deltas = DeltaBuffer(broker, turn, batcher)
 
-    def start_answer(self, model_name: str) -> StartedAnswer:
-        """Journal a model call, and tell the stream that an answer begins."""
+    def start_answer(
+        self, model_name: str, heard: Sequence[UserMessage]
+    ) -> StartedAnswer:
+        """Journal a model call, and tell the stream that an answer begins, and to
+        what."""
         turn = self._turn
+        inputs = {"inputs": [message.text for message in heard]} if heard else {}
         with fenced(), self._database.write() as tx:
             number, attempt = steps.start_model(tx, turn.id, turn.epoch, model_name)
             self._emit(
                 tx,
                 "message_start",
-                {"step": number, "attempt": attempt, "model": model_name},
+                {"step": number, "attempt": attempt, "model": model_name, **inputs},
             )
         return StartedAnswer(number=number, attempt=attempt)
 
@@ -149,12 +154,8 @@ class TurnJournal:
             "blocks": list(result.blocks),
         }
         steps.finish_tool(tx, turn.id, turn.epoch, number, result.status, kept)
-        ended = {
-            "is_error": result.is_error,
-            "status": result.status,
-            "text": result.text,
-        }
-        self._emit(tx, "tool_execution_end", {**_call_shown(number, call), **ended})
+        ended = {**_call_shown(number, call), **_result_shown(result)}
+        self._emit(tx, "tool_execution_end", ended)
         return result
 
     def _emit(self, tx: Transaction, kind: str, payload: dict[str, Any]) -> None:
@@ -307,6 +308,20 @@ def _message_end(number: int, answer: Answer) -> dict[str, Any]:
         "stop_reason": answer.stop_reason,
         "usage": answer.usage.as_json(),
     }
+
+
+def _result_shown(result: ToolResult) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "is_error": result.is_error,
+        "status": result.status,
+        "text": result.text,
+    }
+    if result.blocks:
+        shown["blocks"] = list(result.blocks)
+    # Where the text is the details as JSON, once is enough.
+    if result.details and json.dumps(result.details, ensure_ascii=False) != result.text:
+        shown["details"] = result.details
+    return shown
 
 
 def _call_shown(number: int, call: ToolCall) -> dict[str, Any]:

@@ -24,9 +24,9 @@ from agents.control import (
     Parked,
     Stop,
 )
-from agents.hooks import Hooks
+from agents.hooks import HookFailed, Hooks
 from agents.loop import LimitReached, Thought, think
-from agents.messages import Message, close_abandoned_calls
+from agents.messages import Message, mend
 from agents.models import Model, ModelError, open_model
 from agents.thinker import Limits, Thinker
 from agents.tools import Registry, Tool, builtin_tools
@@ -40,8 +40,8 @@ from workers.batcher import Batcher
 from workers.compaction import Compactor
 from workers.http_tools import ToolsError
 from workers.inbox import TurnInbox
-from workers.journal import TurnJournal
 from workers.keeper import Keeper
+from workers.logbook import LoggedJournal
 from workers.prompt import PROMPT_STEP, PromptFailed, PromptMaker
 from workers.runtime import TurnRuntime
 
@@ -119,6 +119,15 @@ class TurnTaker:
 
     def _take(self, turn: Turn, stop: Stop) -> None:
         bound = log.bind(task_id=turn.id, agent_id=turn.agent["id"])
+        bound.info(
+            "A turn is taken.",
+            action="inbound",
+            attempt=turn.attempts,
+            events=[
+                {"id": each["id"], "kind": each["kind"], "source": each["source"]}
+                for each in turn.inputs
+            ],
+        )
         try:
             self._settle(turn, stop)
         except (Abandoned, LeaseLost):
@@ -137,7 +146,7 @@ class TurnTaker:
             self._write(lambda tx: turns.cancel(tx, turn, reason))
         except ModelError as error:
             self._fail(turn, error.as_json(), is_retriable=error.is_retriable)
-        except (LimitReached, OutOfTime, PromptFailed, ToolsError) as error:
+        except (LimitReached, OutOfTime, PromptFailed, ToolsError, HookFailed) as error:
             self._fail(turn, error.as_json(), is_retriable=False)
         except LeaseLost:
             raise
@@ -161,7 +170,7 @@ class TurnTaker:
         thinker = Thinker(
             model=model,
             tools=tools,
-            journal=TurnJournal(self.broker, turn, self.batcher),
+            journal=LoggedJournal(self.broker, turn, self.batcher),
             runtime=TurnRuntime(self.broker, turn, stop),
             stop=stop,
             inbox=TurnInbox(self.broker, turn, stop),
@@ -204,7 +213,14 @@ class TurnTaker:
             is_interrupted=thought.is_interrupted,
         )
         self._write(lambda tx: steering.complete(tx, turn, reply))
-        log.info("A turn is done.", task_id=turn.id, agent_id=turn.agent["id"])
+        log.info(
+            "A turn is done.",
+            action="outbound",
+            task_id=turn.id,
+            agent_id=turn.agent["id"],
+            interrupted=thought.is_interrupted,
+            **thought.usage.as_json(),
+        )
 
     def _park(self, turn: Turn, parked: Parked) -> None:
         waits = [
@@ -223,7 +239,9 @@ class TurnTaker:
         self._write(lambda tx: turns.fail(tx, turn, error, retriable=is_retriable))
         log.warning(
             "A turn failed; it is tried again unless it has been too often.",
+            action="error",
             task_id=turn.id,
+            agent_id=turn.agent["id"],
             error=error["message"],
             attempt=turn.attempts,
         )
@@ -237,7 +255,7 @@ def split(turn: Turn) -> tuple[list[Message], list[Message]]:
     """Split the history into what was before this turn and the turn's own part."""
     past = [entry for entry in turn.history if entry["turn_id"] != turn.id]
     own = [entry for entry in turn.history if entry["turn_id"] == turn.id]
-    return close_abandoned_calls(to_messages(past)), to_messages(own)
+    return mend(to_messages(past)), to_messages(own)
 
 
 def _as_failure(error: Exception) -> dict[str, Any]:

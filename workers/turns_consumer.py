@@ -6,6 +6,7 @@ means; nothing else may import it.
 
 from __future__ import annotations
 
+from workers.hooks import installed_hooks
 from workers.process import start_process
 from workers.turns import TurnTaker
 
@@ -18,5 +19,6 @@ taker = TurnTaker(
     batcher=process.batcher,
     default_model=process.settings.model,
     home=process.settings.home,
+    hooks=installed_hooks(),
 )
 huey.bind(taker.take)

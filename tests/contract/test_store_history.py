@@ -315,6 +315,7 @@ def test_at_every_entry_a_fork_has_one_result_for_every_call(store) -> None:
 # A compacted generation.
 
 
+@pytest.mark.line("P46")
 def test_a_summary_heads_its_generation_and_the_kept_tail_follows(store, talk) -> None:
     kept = {"first_kept_entry_id": talk[4]}
     write(store, "scout", prompt("P2"), generation=2)
@@ -335,6 +336,7 @@ def test_without_a_kept_tail_the_summary_is_all_that_is_left(store, talk) -> Non
     assert texts(found) == ["asked for", "question 4"]
 
 
+@pytest.mark.line("P46")
 def test_only_the_newest_summary_of_a_generation_counts(store, talk) -> None:
     first = {"first_kept_entry_id": talk[0]}
     last = {"first_kept_entry_id": talk[5]}
@@ -360,6 +362,7 @@ def test_a_compaction_without_a_summary_empties_the_conversation(store, talk) ->
     assert found[0]["data"] == {"reason": "manual"}
 
 
+@pytest.mark.line("P46")
 def test_a_kept_tail_may_reach_over_several_generations(store, talk) -> None:
     write(store, "scout", compaction("S", first_kept_entry_id=talk[2]), generation=2)
     two = write(store, "scout", user("q"), answer("a"), turn="turn-4", generation=2)

@@ -32,11 +32,15 @@ class MemoryJournal:
     started: set[str] = field(default_factory=set)
     recorded: dict[str, ToolResult] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
+    heard: list[list[str]] = field(default_factory=list)
     attempt: int = 1
     _last: int = 0
 
-    def start_answer(self, model_name: str) -> StartedAnswer:
+    def start_answer(
+        self, model_name: str, heard: Sequence[UserMessage]
+    ) -> StartedAnswer:
         self._last += 1
+        self.heard.append([message.text for message in heard])
         self.told.append(("start_answer", self._last, model_name))
         return StartedAnswer(number=self._last, attempt=self.attempt)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.hooks import Hooks
+from agents.hooks import HookFailed, Hooks
 from agents.loop import think
 from agents.messages import (
     Answer,
@@ -45,6 +45,7 @@ def result_of(thinker: Any, hooks: Hooks) -> ToolResult:
     return message.result
 
 
+@pytest.mark.line("P32")
 def test_a_hook_before_a_call_may_block_it_with_a_reason(thinker) -> None:
     hooks = Hooks(
         before_tool_call=(
@@ -54,6 +55,7 @@ def test_a_hook_before_a_call_may_block_it_with_a_reason(thinker) -> None:
     assert result_of(thinker, hooks).text == "not on Sundays"
 
 
+@pytest.mark.line("P32")
 def test_a_hook_before_a_call_may_rewrite_it(thinker) -> None:
     def rewrite(call: ToolCall, context: ToolContext) -> ToolCall:
         return ToolCall(id=call.id, name=call.name, arguments={"n": 21})
@@ -61,6 +63,7 @@ def test_a_hook_before_a_call_may_rewrite_it(thinker) -> None:
     assert result_of(thinker, Hooks(before_tool_call=(rewrite,))).text == "42"
 
 
+@pytest.mark.line("P4", "P32")
 def test_a_call_that_a_hook_rewrote_is_checked_like_any_other(thinker) -> None:
     def rewrite(call: ToolCall, context: ToolContext) -> ToolCall:
         return ToolCall(id=call.id, name=call.name, arguments={"n": "many"})
@@ -69,6 +72,7 @@ def test_a_call_that_a_hook_rewrote_is_checked_like_any_other(thinker) -> None:
     assert (result.status, "n:" in result.text) == ("failed", True)
 
 
+@pytest.mark.line("P32")
 def test_a_hook_after_a_call_may_replace_its_result(thinker) -> None:
     hooks = Hooks(
         after_tool_call=(lambda call, result: ToolResult(text=f"<{result.text}>"),)
@@ -85,6 +89,62 @@ def test_a_hook_that_throws_makes_the_call_fail_and_says_so(thinker, which) -> N
     assert (result.status, "KeyError" in result.text) == ("failed", True)
 
 
+@pytest.mark.parametrize("which", ["before_tool_call", "after_tool_call"])
+def test_a_hook_that_returns_what_it_may_not_makes_the_call_fail(
+    thinker, which
+) -> None:
+    result = result_of(thinker, Hooks(**{which: (lambda *_: True,)}))
+    assert (result.status, "it returned True" in result.text) == ("failed", True)
+
+
+def test_a_call_rewritten_into_one_that_happens_once_is_not_repeated(
+    thinker, journal
+) -> None:
+    made: list[str] = []
+
+    @tool(effect="at_most_once")
+    def launch(context: ToolContext) -> ToolResult:
+        """Launch."""
+        made.append(context.key)
+        return ToolResult(text="launched")
+
+    def rewrite(call: ToolCall, context: ToolContext) -> ToolCall:
+        return ToolCall(id=call.id, name="launch", arguments={})
+
+    own = says("go")
+    journal.started.add("call_1_0")
+    hooks = Hooks(before_tool_call=(rewrite,))
+    think(thinker([CALL, {"text": "ok"}], double, launch, hooks=hooks), [], own)
+    (message,) = [each for each in own if isinstance(each, ToolMessage)]
+    assert (message.result.status, made) == ("uncertain", [])
+
+
+def _nothing(messages: Sequence[Message]) -> Any:
+    return None
+
+
+def _text(messages: Sequence[Message]) -> Any:
+    return ["no message"]
+
+
+def _throws(messages: Sequence[Message]) -> Any:
+    raise KeyError("nothing there")
+
+
+@pytest.mark.parametrize(
+    ("hook", "why"),
+    [(_nothing, "TypeError"), (_text, "no Message"), (_throws, "KeyError")],
+)
+def test_a_context_hook_that_fails_is_named_and_the_model_is_not_asked(
+    thinker, journal, hook: Any, why: str
+) -> None:
+    hooks = Hooks(transform_context=(hook,))
+    with pytest.raises(HookFailed, match=rf"{hook.__name__} failed: .*{why}"):
+        think(thinker([{"text": "never"}], hooks=hooks), [], says("go"))
+    assert journal.told == []
+
+
+@pytest.mark.line("P8", "P35")
 def test_context_hooks_chain_in_their_order_and_change_no_history(thinker) -> None:
     seen: list[list[str]] = []
 
@@ -102,6 +162,7 @@ def test_context_hooks_chain_in_their_order_and_change_no_history(thinker) -> No
     assert len(own) == 2
 
 
+@pytest.mark.line("P8")
 def test_a_window_that_cuts_between_a_call_and_its_result_leaves_no_orphan() -> None:
     call = ToolCall(id="1", name="double", arguments={"n": 2})
     said: list[Message] = [
@@ -124,6 +185,7 @@ messages = st.lists(
 )
 
 
+@pytest.mark.line("P8", "P35")
 @given(messages)
 def test_whatever_a_hook_leaves_becomes_valid(shape: list[Any]) -> None:
     said: list[Message] = []

@@ -87,6 +87,7 @@ def results(own: list[Message]) -> list[tuple[str, str]]:
 # Plain answers.
 
 
+@pytest.mark.line("P2")
 def test_an_answer_is_streamed_written_down_and_returned(thinker, journal) -> None:
     own = says("hello")
     usage = {"input_tokens": 5, "output_tokens": 2}
@@ -108,12 +109,14 @@ def test_an_answer_is_streamed_written_down_and_returned(thinker, journal) -> No
 USAGE = Usage(input_tokens=5, output_tokens=2)
 
 
+@pytest.mark.line("P27")
 def test_a_turn_that_has_its_reply_asks_nobody(thinker, journal) -> None:
     own = [*says("hello"), AssistantMessage(answer=Answer(text="hi"))]
     assert think(thinker([]), [], own).text == "hi"
     assert journal.told == []
 
 
+@pytest.mark.line("P1")
 def test_the_model_is_given_the_past_the_turn_the_system_and_the_tools(thinker) -> None:
     asked: list[Request] = []
 
@@ -138,6 +141,7 @@ def test_the_model_is_given_the_past_the_turn_the_system_and_the_tools(thinker) 
 # Tools.
 
 
+@pytest.mark.line("P2")
 def test_a_call_is_written_down_before_and_after_and_its_result_is_read(
     thinker, journal
 ) -> None:
@@ -157,6 +161,7 @@ def test_a_call_is_written_down_before_and_after_and_its_result_is_read(
     ]
 
 
+@pytest.mark.line("P2", "P31")
 def test_calls_of_one_answer_are_made_one_by_one_in_their_order(
     thinker, journal
 ) -> None:
@@ -173,12 +178,14 @@ def test_calls_of_one_answer_are_made_one_by_one_in_their_order(
     assert results(own) == [("succeeded", "2"), ("succeeded", "4")]
 
 
+@pytest.mark.line("P7")
 def test_a_handler_knows_its_key_its_step_its_agent_and_its_turn(thinker) -> None:
     own = says("go")
     think(thinker([calls("show_key"), {"text": "ok"}], show_key), [], own)
     assert results(own) == [("succeeded", "turn-1/2 2 scout turn-1")]
 
 
+@pytest.mark.line("P3", "P34")
 def test_a_tool_that_throws_is_a_result_that_the_model_reads(thinker) -> None:
     own = says("go")
     script = [calls("broken"), {"when": {"contains": "ZeroDivisionError"}, "text": "!"}]
@@ -186,6 +193,7 @@ def test_a_tool_that_throws_is_a_result_that_the_model_reads(thinker) -> None:
     assert results(own) == [("failed", "broken failed: ZeroDivisionError: by nothing")]
 
 
+@pytest.mark.line("P3", "P5", "P34")
 def test_an_unknown_tool_is_a_result_that_names_the_known_ones(thinker) -> None:
     own = says("go")
     think(thinker([calls("fly"), {"text": "ok"}], double, launch), [], own)
@@ -194,6 +202,7 @@ def test_an_unknown_tool_is_a_result_that_names_the_known_ones(thinker) -> None:
     ]
 
 
+@pytest.mark.line("P3", "P4", "P34")
 @pytest.mark.parametrize(
     ("arguments", "says_what"),
     [
@@ -213,6 +222,7 @@ def test_wrong_arguments_are_refused_with_the_field_named(
     assert says_what in text
 
 
+@pytest.mark.line("P3")
 def test_arguments_that_are_no_json_are_refused_with_what_came(thinker) -> None:
     own = says("go")
     call = {"name": "double", "arguments": None, "raw_arguments": '{"n": 1'}
@@ -222,6 +232,7 @@ def test_arguments_that_are_no_json_are_refused_with_what_came(thinker) -> None:
     ]
 
 
+@pytest.mark.line("P2")
 def test_calls_of_an_answer_that_was_cut_off_are_not_made(thinker) -> None:
     own = says("go")
     cut = calls("launch", ("double", {"n": 1}), stop_reason="length")
@@ -234,6 +245,7 @@ def test_an_answer_that_was_cut_off_without_calls_is_the_reply(thinker) -> None:
     assert think(thinker(script), [], says("go")).text == "as far as"
 
 
+@pytest.mark.line("P40")
 def test_the_usage_of_every_answer_is_counted(thinker) -> None:
     script = [
         calls(("double", {"n": 1}), usage={"input_tokens": 1, "output_tokens": 2}),
@@ -243,6 +255,7 @@ def test_the_usage_of_every_answer_is_counted(thinker) -> None:
     assert thought.usage == Usage(input_tokens=11, output_tokens=2, cache_read_tokens=5)
 
 
+@pytest.mark.line("P2")
 def test_a_model_that_keeps_calling_is_stopped(thinker, journal) -> None:
     script = [calls(("double", {"n": n})) for n in range(5)]
     thinking = thinker(script, double, limits=Limits(rounds=3))
@@ -262,6 +275,7 @@ def resumed(*named: str, stop_reason: Any = "tool_use") -> list[Message]:
     return [*says("go"), AssistantMessage(answer=answer)]
 
 
+@pytest.mark.line("P27")
 def test_open_calls_are_made_before_the_model_is_asked_again(thinker, journal) -> None:
     own = resumed("show_key", "launch")
     own.append(ToolMessage(call_id="id-show_key", name="x", result=ToolResult(text="")))
@@ -361,6 +375,7 @@ def test_an_answer_that_comes_after_the_lease_was_lost_is_not_written(
     assert [told[0] for told in journal.told] == ["start_answer"]
 
 
+@pytest.mark.line("P37")
 def test_an_interrupt_keeps_what_was_said_so_far(thinker, journal) -> None:
     interrupted = None
 
