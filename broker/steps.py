@@ -144,11 +144,11 @@ def give_up_model(tx: Transaction, turn_id: str) -> None:
 
 def open_calls(tx: Transaction, turn_id: str, call_ids: Sequence[str]) -> list[Row]:
     """Say how far calls without a result in the history have come:
-    `{tool_call_id, status, result}`."""
+    `{tool_call_id, status, result}`; of calls with one id, the newest comes last."""
     marks = ", ".join("?" * len(call_ids))
     rows = tx.execute(
         "SELECT tool_call_id, status, result FROM steps WHERE task_id = ?"
-        f" AND tool_call_id IN ({marks})",
+        f" AND tool_call_id IN ({marks}) ORDER BY number",
         turn_id,
         *call_ids,
     )

@@ -42,6 +42,10 @@ UNREAD_LIMIT: Final = 1_000
 # A failing turn is tried this often in all, with back-off between, before it is a dead
 # letter: 2, 4, 8 … seconds, halved at random so that many do not come back at once.
 MAX_ATTEMPTS: Final = 4
+# What a retried turn reads where a message stood that it has given back.
+GIVEN_AWAY: Final = [
+    {"type": "text", "text": "(A message stood here. Another turn has answered it.)"}
+]
 BACKOFF_SECONDS: Final = 2.0
 BACKOFF_LIMIT_SECONDS: Final = 60.0
 
@@ -231,17 +235,37 @@ def _begin(tx: Transaction, agent: Row, row: Row) -> Turn:
     inputs = _inputs(tx, row["id"]) if is_resumed else _take_inputs(tx, agent, row)
     if not is_resumed:
         _open(tx, agent, row, inputs)
+    history = entries.rebuild(tx, agent["id"], agent["generation"], row["id"])
     return Turn(
         id=row["id"],
         epoch=row["epoch"],
         attempts=row["attempts"],
         agent=agent,
         inputs=inputs,
-        history=entries.rebuild(tx, agent["id"], agent["generation"], row["id"]),
+        history=_without_given_away(history, row["id"], inputs),
         cause_id=row["cause_id"],
         is_resumed=is_resumed,
         is_interrupted=row["stop_verb"] == "interrupt",
     )
+
+
+def _without_given_away(
+    history: list[Row], turn_id: str, inputs: list[Row]
+) -> list[Row]:
+    """Leave a note in place of what the turn had taken in and gave back as it failed:
+    another has answered it by now. (A gap would put two answers side by side.)"""
+    own = {event["id"] for event in inputs}
+    return [
+        {**entry, "content": GIVEN_AWAY, "data": None}
+        if entry["turn_id"] == turn_id and _is_given_away(entry, own)
+        else entry
+        for entry in history
+    ]
+
+
+def _is_given_away(entry: Row, own: set[int]) -> bool:
+    data = entry["data"] or {}
+    return bool(data.get("steering")) and own.isdisjoint(data["event_ids"])
 
 
 def _take_inputs(tx: Transaction, agent: Row, row: Row) -> list[Row]:

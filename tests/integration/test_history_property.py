@@ -421,8 +421,8 @@ def check_messages(
     )
     taken = {row["event_id"]: row["turn_id"] for row in marks}
     for event_id, by in heard.items():
-        # A dead letter that a person puts back still has in it what it had taken in,
-        # what another turn has answered since: it is answered again, as was asked for.
+        # A dead letter that a person puts back had taken in what another turn has
+        # answered since; its model reads a note in that place (test_steering.py).
         answered = [
             id
             for id in by

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agents.messages import ToolResult as Result
-from agents.messages import close_abandoned_calls
+from agents.messages import UserMessage, close_abandoned_calls
 from agents.models.base import Delta, Request
 from agents.models.scripted import ScriptedModel
 from agents.tools.registry import ToolContext, tool
@@ -119,6 +119,7 @@ def script(phase: str, priority: Priority) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.line("P26", "G16", "G17", "G18", "G62")
 @pytest.mark.parametrize("priority", ALL)
 @pytest.mark.parametrize(
     "phase",
@@ -237,6 +238,7 @@ def check_history(house: Any) -> None:
 # What a background task has to say (G69).
 
 
+@pytest.mark.line("G69")
 @pytest.mark.parametrize("ends", ["completed", "failed"])
 def test_the_end_of_a_task_in_the_background_begins_a_turn(
     house, workshop, sandbox, ends: str
@@ -270,6 +272,7 @@ def test_the_end_of_a_task_in_the_background_begins_a_turn(
     )
 
 
+@pytest.mark.line("G37")
 def test_the_end_of_a_task_that_a_turn_waits_for_wakes_nobody_else(
     house, workshop, sandbox
 ) -> None:
@@ -315,6 +318,7 @@ def test_a_task_that_its_agent_killed_does_not_wake_it(house, workshop) -> None:
 # What was absorbed and could not be answered.
 
 
+@pytest.mark.line("G22")
 def test_a_message_that_a_failed_turn_had_read_has_its_own_turn_after(
     house, workshop
 ) -> None:
@@ -343,3 +347,11 @@ def test_a_message_that_a_failed_turn_had_read_has_its_own_turn_after(
     taker.take(posted[0])
     assert json.loads(house.task(posted[0])["result"]) == {"text": "now"}
     check_history(house)
+    with house.write() as tx:
+        tasks.retry(tx, first)
+    model.responses.append({"when": {"contains": "Another turn"}, "text": "and this"})
+    taker.take(first)
+    assert json.loads(house.task(first)["result"]) == {"text": "and this"}
+    assert [m.text for m in model.asked[-1].messages if isinstance(m, UserMessage)][
+        -1
+    ] == "(A message stood here. Another turn has answered it.)"
