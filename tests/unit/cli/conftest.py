@@ -132,6 +132,8 @@ class Handler(BaseHTTPRequestHandler):
     def _stream(self, answer: Answer) -> None:
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
+        # Unannounced, a client may send its next request into the closing connection.
+        self.send_header("Connection", "close")
         self.end_headers()
         for chunk in answer.chunks or ():
             self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
