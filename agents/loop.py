@@ -9,6 +9,7 @@ what has come in; docs/explanation/steering.md tells what becomes of that.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from agents.messages import (
     open_calls,
 )
 from agents.models.base import CONTEXT_OVERFLOW, ModelError, Request
+from agents.runtime import Runtime, RuntimeRefused
 from agents.thinker import Conversation, Limits, Thinker
 
 
@@ -124,6 +126,9 @@ def _answer(thinker: Thinker, conversation: Conversation) -> Answer:
         messages=shown,
         tools=thinker.tools.specs(),
         attempt=started.attempt,
+        thinking=thinker.thinking,
+        cache_key=thinker.agent_id,
+        image_bytes=_find_image(thinker.runtime),
     )
     try:
         answer = thinker.model.stream(
@@ -140,3 +145,13 @@ def _answer(thinker: Thinker, conversation: Conversation) -> Answer:
     }
     thinker.journal.finish_answer(started.number, answer, effects)
     return answer
+
+
+def _find_image(runtime: Runtime) -> Callable[[str], bytes]:
+    def find(handle: str) -> bytes:
+        try:
+            return runtime.artifact_bytes(handle)
+        except RuntimeRefused as error:
+            raise LookupError(handle) from error
+
+    return find

@@ -20,7 +20,7 @@ from agents.messages import (
     ToolResult,
     UserMessage,
 )
-from agents.models.base import Delta, Model, ModelError
+from agents.models.base import Delta, Model, ModelError, Thinking
 from agents.runtime import Runtime
 from agents.tools.registry import Registry
 
@@ -190,3 +190,4 @@ class Thinker:
     limits: Limits = field(default_factory=Limits)
     context: Context = field(default_factory=_EverythingFits)
     pool: Executor | None = None
+    thinking: Thinking | None = None

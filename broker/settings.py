@@ -46,6 +46,8 @@ class Settings:
     context_tokens: int | None
     bun: str | None
     environ: Mapping[str, str]
+    # What of it was given to the process itself, and not by a `.env`.
+    process_environ: Mapping[str, str]
 
     @property
     def run_directory(self) -> Path:
@@ -80,9 +82,9 @@ class Settings:
 def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> Settings:
     """Read the settings; raise SettingsError naming a variable it cannot use."""
     process = _process_environment() if environ is None else dict(environ)
-    local = _dotenv((cwd or Path.cwd()) / ".env")
+    local = read_dotenv((cwd or Path.cwd()) / ".env")
     home = _home({**local, **process})
-    values = {**_dotenv(home / ".env"), **local, **process}
+    values = {**read_dotenv(home / ".env"), **local, **process}
     return Settings(
         home=home,
         host=values.get("ROOST_HOST") or "127.0.0.1",
@@ -97,20 +99,26 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
         context_tokens=_tokens(values.get("ROOST_CONTEXT_TOKENS")),
         bun=values.get("ROOST_BUN") or None,
         environ=values,
+        process_environ=_given_environment() if environ is None else process,
     )
 
 
 def _process_environment() -> dict[str, str]:
-    """The environment that a person gave.
+    """The environment, with what a person gave before all else.
 
-    honcho lets `.env` win over it and makes up a PORT per process (5000, 5100, …), so
-    below honcho it is honcho's own environment that counts.
+    honcho lets `.env` win over that and makes up a PORT per process (5000, 5100, …).
     """
-    given = dict(os.environ)
-    if "HONCHO_PROCESS_NAME" in given:
-        given.pop("PORT", None)
-        given |= environment_of(parent_of(os.getppid()))
-    return given
+    found = dict(os.environ)
+    if "HONCHO_PROCESS_NAME" in found:
+        found.pop("PORT", None)
+    return found | _given_environment()
+
+
+def _given_environment() -> dict[str, str]:
+    """The environment that a person gave: below honcho, honcho's own."""
+    if "HONCHO_PROCESS_NAME" in os.environ:
+        return environment_of(parent_of(os.getppid()))
+    return dict(os.environ)
 
 
 def ensure_token(settings: Settings) -> str:
@@ -141,7 +149,8 @@ def _get_token(home: Path) -> str:
     return token
 
 
-def _dotenv(path: Path) -> dict[str, str]:
+def read_dotenv(path: Path) -> dict[str, str]:
+    """Return the variables of a `.env`; none where there is no file."""
     found = dotenv_values(path) if path.is_file() else {}
     return {name: value for name, value in found.items() if value is not None}
 

@@ -27,7 +27,7 @@ from agents.control import (
 from agents.hooks import HookFailed, Hooks
 from agents.loop import LimitReached, Thought, think
 from agents.messages import Message, mend
-from agents.models import Model, ModelError, open_model
+from agents.models import THINKING, Model, ModelError, Thinking, open_model
 from agents.thinker import Limits, Thinker
 from agents.tools import Registry, Tool, builtin_tools
 from agents.transcript import to_messages
@@ -53,6 +53,8 @@ TURN_SECONDS: Final = 3600.0
 CALLS_AT_ONCE: Final = 16
 # An agent's metadata may ask for its tool calls one by one (P31).
 TOOL_EXECUTION: Final = "tool_execution"
+# And how much its model is to think before it answers (P36).
+THINKING_LEVEL: Final = "thinking"
 
 
 @dataclass(slots=True)
@@ -181,6 +183,7 @@ class TurnTaker:
             limits=self.limits,
             context=compactor,
             pool=self._pool(turn),
+            thinking=_thinking(turn),
         )
         return think(thinker, *split(turn))
 
@@ -256,6 +259,21 @@ def split(turn: Turn) -> tuple[list[Message], list[Message]]:
     past = [entry for entry in turn.history if entry["turn_id"] != turn.id]
     own = [entry for entry in turn.history if entry["turn_id"] == turn.id]
     return mend(to_messages(past)), to_messages(own)
+
+
+def _thinking(turn: Turn) -> Thinking | None:
+    wanted = json.load(turn.agent["metadata"]).get(THINKING_LEVEL)
+    if wanted is None:
+        return None
+    for level in THINKING:
+        if level == wanted:
+            return level
+    raise ModelError(
+        f"The agent's metadata has `thinking` {wanted!r}; it must be one of "
+        f"{', '.join(THINKING)}. Change it, then retry this turn.",
+        kind="bad_thinking",
+        is_retriable=False,
+    )
 
 
 def _as_failure(error: Exception) -> dict[str, Any]:

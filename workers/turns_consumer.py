@@ -6,9 +6,13 @@ means; nothing else may import it.
 
 from __future__ import annotations
 
+from functools import partial
+
+from agents.models import open_model
 from workers.hooks import installed_hooks
 from workers.process import start_process
 from workers.turns import TurnTaker
+from workers.variables import Variables
 
 process = start_process("agents")
 huey = process.broker.turns
@@ -20,5 +24,6 @@ taker = TurnTaker(
     default_model=process.settings.model,
     home=process.settings.home,
     hooks=installed_hooks(),
+    find_model=partial(open_model, find=Variables(process.settings).find),
 )
 huey.bind(taker.take)

@@ -2,39 +2,186 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from agents.models.base import Delta, Model, ModelError, Request, ToolSpec
+from agents.models.base import (
+    THINKING,
+    Delta,
+    Model,
+    ModelError,
+    Request,
+    Thinking,
+    ToolSpec,
+)
 from agents.models.demo import DemoModel
+from agents.models.provider import Access
 from agents.models.scripted import ScriptedModel
 
-__all__ = ["Delta", "Model", "ModelError", "Request", "ToolSpec", "open_model"]
+__all__ = [
+    "PROVIDERS",
+    "THINKING",
+    "TIERS",
+    "Delta",
+    "Model",
+    "ModelError",
+    "Request",
+    "Thinking",
+    "ToolSpec",
+    "open_model",
+]
 
-# Providers by the variable that holds their key, in the order in which they are chosen.
-KEYS: Final[Mapping[str, str]] = {
-    "anthropic": "ANTHROPIC_API_KEY",
-    "openai": "OPENAI_API_KEY",
-    "google": "GEMINI_API_KEY",
-    "openrouter": "OPENROUTER_API_KEY",
+# A variable of the environment by its name; None when it is not set.
+FindVariable = Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """Where a provider's adapter is and what it is told; the adapter's module imports
+    the SDK, so it is imported when the first model of the provider is opened.
+
+    `tiers` are the models that `fast`, `balanced` and `smart` mean (G115). They are
+    names, not promises: a provider's list changes, and ROOST_MODEL names any.
+    """
+
+    module: str
+    adapter: str
+    extra: str
+    key_name: str | None
+    url_name: str
+    tiers: Mapping[str, str]
+
+
+TIERS: Final = ("fast", "balanced", "smart")
+DEFAULT_TIER: Final = "balanced"
+
+# In the order in which a key that is set makes one the default.
+PROVIDERS: Final[Mapping[str, Provider]] = {
+    "anthropic": Provider(
+        module="agents.models.anthropic",
+        adapter="AnthropicModel",
+        extra="anthropic",
+        key_name="ANTHROPIC_API_KEY",
+        url_name="ANTHROPIC_BASE_URL",
+        tiers={
+            "fast": "claude-haiku-5-5",
+            "balanced": "claude-sonnet-5-5",
+            "smart": "claude-opus-5-5",
+        },
+    ),
+    "openai": Provider(
+        module="agents.models.openai_responses",
+        adapter="ResponsesModel",
+        extra="openai",
+        key_name="OPENAI_API_KEY",
+        url_name="OPENAI_BASE_URL",
+        tiers={"fast": "gpt-6-luna", "balanced": "gpt-6-sol", "smart": "gpt-6-astra"},
+    ),
+    "google": Provider(
+        module="agents.models.google",
+        adapter="GoogleModel",
+        extra="google",
+        key_name="GEMINI_API_KEY",
+        url_name="GOOGLE_GEMINI_BASE_URL",
+        tiers={
+            "fast": "gemini-3.6-flash",
+            "balanced": "gemini-3.8-flash",
+            "smart": "gemini-3.1-pro-preview",
+        },
+    ),
+    "openrouter": Provider(
+        module="agents.models.openai_chat",
+        adapter="ChatModel",
+        extra="openai",
+        key_name="OPENROUTER_API_KEY",
+        url_name="OPENROUTER_BASE_URL",
+        tiers={
+            "fast": "anthropic/claude-haiku-5-5",
+            "balanced": "anthropic/claude-sonnet-5-5",
+            "smart": "anthropic/claude-opus-5-5",
+        },
+    ),
+    # The same key and server as `openai`, by the older protocol that others speak, too.
+    "openai-chat": Provider(
+        module="agents.models.openai_chat",
+        adapter="ChatModel",
+        extra="openai",
+        key_name="OPENAI_API_KEY",
+        url_name="OPENAI_BASE_URL",
+        tiers={"fast": "gpt-6-luna", "balanced": "gpt-6-sol", "smart": "gpt-6-astra"},
+    ),
+    "ollama": Provider(
+        module="agents.models.openai_chat",
+        adapter="ChatModel",
+        extra="openai",
+        key_name=None,
+        url_name="OLLAMA_HOST",
+        tiers={},
+    ),
 }
 
 
-def open_model(name: str | None) -> Model:
-    """Return the model that `provider/model` names; None names the demo.
+def open_model(name: str | None, find: FindVariable = lambda _: None) -> Model:
+    """Return the model that `provider/model`, a tier or None (the default) names.
 
     Raises ModelError with what to do, so that a bad name fails the turn that asked for
-    it, and never the process.
+    it, and never the process. A key is looked for when a call is made, not here.
     """
-    provider, _, rest = (name or "demo").partition("/")
-    if provider == "demo":
+    wanted = resolve(name, find)
+    provider, _, rest = wanted.partition("/")
+    if wanted == "demo":
         return DemoModel()
     if provider == "scripted" and rest:
         return ScriptedModel.from_file(Path(rest))
+    if provider in PROVIDERS and rest:
+        return _open(provider, rest, find)
+    known = ", ".join(f"`{each}/MODEL`" for each in PROVIDERS)
     raise ModelError(
-        f"No adapter serves the model {name!r} in this version. "
-        "Use `demo` or `scripted/FILE`.",
+        f"There is no model {wanted!r}. Use {known}, `scripted/FILE` or `demo`.",
         kind="unknown_model",
         is_retriable=False,
     )
+
+
+def resolve(name: str | None, find: FindVariable) -> str:
+    """Return the full name of a model: of a tier the default provider's, of None its
+    balanced one; `demo` where no provider has a key."""
+    if name is not None and name not in TIERS:
+        return name
+    default = find("ROOST_MODEL") or _first_with_key(find)
+    provider = default.partition("/")[0]
+    if name is None or provider not in PROVIDERS or not PROVIDERS[provider].tiers:
+        return default
+    return f"{provider}/{PROVIDERS[provider].tiers[name]}"
+
+
+def _first_with_key(find: FindVariable) -> str:
+    for name, provider in PROVIDERS.items():
+        if provider.key_name and find(provider.key_name):
+            return f"{name}/{provider.tiers[DEFAULT_TIER]}"
+    return "demo"
+
+
+def _open(name: str, model: str, find: FindVariable) -> Model:
+    provider = PROVIDERS[name]
+    try:
+        module: Any = importlib.import_module(provider.module)
+    except ImportError as error:
+        raise ModelError(
+            f"The provider {name} needs its SDK, which is not installed here "
+            f"({error.name}): .venv/bin/pip install 'roost[{provider.extra}]'. "
+            "Then restart, and retry this turn.",
+            kind="missing_sdk",
+            is_retriable=False,
+        ) from error
+    access = Access(
+        provider=name,
+        key_name=provider.key_name,
+        find_key=lambda: find(provider.key_name) if provider.key_name else None,
+        base_url=find(provider.url_name),
+    )
+    opened: Model = getattr(module, provider.adapter)(model, access)
+    return opened

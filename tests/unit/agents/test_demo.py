@@ -167,6 +167,6 @@ def test_the_demo_is_the_model_that_no_name_names() -> None:
 
 @pytest.mark.parametrize("name", ["nobody/knows", "scripted", "scripted/"])
 def test_a_model_that_nobody_serves_fails_the_turn_that_asked(name: str) -> None:
-    with pytest.raises(ModelError, match="No adapter serves") as raised:
+    with pytest.raises(ModelError, match="There is no model") as raised:
         open_model(name)
     assert not raised.value.is_retriable
