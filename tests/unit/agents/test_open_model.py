@@ -1,0 +1,66 @@
+"""Which model a name, a tier or nothing at all names, and what a bad one is told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from agents.models import PROVIDERS, ModelError, open_model
+from agents.models import resolve as resolve_name
+
+ALL_KEYS = {p.key_name: "key" for p in PROVIDERS.values() if p.key_name}
+
+
+def found(**variables: str) -> Callable[[str], str | None]:
+    return variables.get
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        (ALL_KEYS, "anthropic/claude-sonnet-5-5"),
+        ({"OPENAI_API_KEY": "k", "GEMINI_API_KEY": "k"}, "openai/gpt-6-sol"),
+        ({"GEMINI_API_KEY": "k"}, "google/gemini-3.8-flash"),
+        ({"OPENROUTER_API_KEY": "k"}, "openrouter/anthropic/claude-sonnet-5-5"),
+        ({"ANTHROPIC_API_KEY": ""}, "demo"),
+        ({}, "demo"),
+        ({**ALL_KEYS, "ROOST_MODEL": "ollama/qwen"}, "ollama/qwen"),
+    ],
+)
+def test_the_default_is_the_first_provider_with_a_key(keys, name) -> None:
+    assert resolve_name(None, found(**keys)) == name
+
+
+@pytest.mark.parametrize("tier", ["fast", "balanced", "smart"])
+@pytest.mark.parametrize("provider", ["anthropic", "openai", "google", "openrouter"])
+def test_a_tier_is_a_model_of_the_default_provider(provider, tier) -> None:
+    key = PROVIDERS[provider].key_name
+    wanted = f"{provider}/{PROVIDERS[provider].tiers[tier]}"
+    assert resolve_name(tier, found(**{key: "k"})) == wanted
+    named = found(**ALL_KEYS, ROOST_MODEL=f"{provider}/some-model")
+    assert resolve_name(tier, named) == wanted
+
+
+@pytest.mark.parametrize("default", ["demo", "ollama/qwen3"])
+def test_a_tier_is_the_default_where_the_provider_has_none(default) -> None:
+    assert resolve_name("smart", found(ROOST_MODEL=default)) == default
+
+
+def test_a_model_without_its_sdk_says_how_to_get_it(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "agents.models.anthropic", raising=False)
+    monkeypatch.setitem(sys.modules, "anthropic", None)
+    with pytest.raises(ModelError, match=r"pip install 'roost\[anthropic\]'") as raised:
+        open_model("anthropic/claude-sonnet-5-5")
+    assert (raised.value.kind, raised.value.is_retriable) == ("missing_sdk", False)
+
+
+def test_no_sdk_is_imported_by_the_models_themselves() -> None:
+    import subprocess
+
+    script = (
+        "import sys, agents.models;"
+        "sys.exit(bool({'anthropic', 'openai', 'google.genai'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
