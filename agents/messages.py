@@ -28,7 +28,11 @@ INTERRUPTED: Final = "Not executed: the turn was interrupted."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one or more model calls."""
+    """Tokens of one or more model calls, each token in one count only.
+
+    `input_tokens` are those that were neither read from a cache nor written to one;
+    `output_tokens` include what the model thought.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -78,6 +82,8 @@ class Answer:
     stop_reason: StopReason = "end"
     usage: Usage = field(default_factory=Usage)
     native: Native | None = None
+    # Who answered, where the one that was asked passed the question on.
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -282,6 +282,22 @@ class Leader(Model):
         table_name = "leaders"
 
 
+class Breaker(Model):
+    """How a model provider has done lately, as all processes have seen it."""
+
+    provider = TextField(primary_key=True)
+    # Failures in a row; a success makes it 0.
+    failures = IntegerField()
+    # Nobody tries before then; who tries then is alone until `probed_at` is long ago.
+    opens_at = BigIntegerField(null=True)
+    probed_at = BigIntegerField(null=True)
+    error = TextField(null=True)
+    updated_at = BigIntegerField()
+
+    class Meta:
+        table_name = "breakers"
+
+
 class Process(Model):
     """A running process of this home, on any machine."""
 
@@ -355,6 +371,7 @@ ALL: tuple[type[Model], ...] = (
     Mark,
     Counter,
     Leader,
+    Breaker,
     Process,
     Receipt,
     Label,

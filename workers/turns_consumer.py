@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import partial
 
 from agents.models import open_model
+from workers.breakers import SharedBreakers
 from workers.hooks import installed_hooks
 from workers.process import start_process
 from workers.turns import TurnTaker
@@ -24,6 +25,10 @@ taker = TurnTaker(
     default_model=process.settings.model,
     home=process.settings.home,
     hooks=installed_hooks(),
-    find_model=partial(open_model, find=Variables(process.settings).find),
+    find_model=partial(
+        open_model,
+        find=Variables(process.settings).find,
+        breakers=SharedBreakers(process.broker),
+    ),
 )
 huey.bind(taker.take)

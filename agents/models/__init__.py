@@ -18,6 +18,7 @@ from agents.models.base import (
     ToolSpec,
 )
 from agents.models.demo import DemoModel
+from agents.models.failover import Breakers, Failover
 from agents.models.provider import Access
 from agents.models.scripted import ScriptedModel
 
@@ -124,13 +125,26 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
 }
 
 
-def open_model(name: str | None, find: FindVariable = lambda _: None) -> Model:
-    """Return the model that `provider/model`, a tier or None (the default) names.
+def open_model(
+    name: str | None,
+    find: FindVariable = lambda _: None,
+    breakers: Breakers | None = None,
+) -> Model:
+    """Return the model that `provider/model`, a tier or None (the default) names; of
+    several names with a comma between, the first that can answer at each call.
 
     Raises ModelError with what to do, so that a bad name fails the turn that asked for
     it, and never the process. A key is looked for when a call is made, not here.
     """
-    wanted = resolve(name, find)
+    names = [each.strip() for each in resolve(name, find).split(",")]
+    models = [_open_one(each, find) for each in names]
+    is_vendors = any(model.name.partition("/")[0] in PROVIDERS for model in models)
+    if breakers is None or not is_vendors:
+        return models[0]
+    return Failover(models, breakers)
+
+
+def _open_one(wanted: str, find: FindVariable) -> Model:
     provider, _, rest = wanted.partition("/")
     if wanted == "demo":
         return DemoModel()
