@@ -395,7 +395,28 @@ def _back_off(tx: Transaction, turn: Turn, error: dict[str, Any]) -> None:
         turn.id,
     )
     updates.append(tx, turn.id, "retry", {**error, "delay_seconds": round(delay, 3)})
+    _tell_of_retry(tx, turn, error, round(delay, 3))
     tasks.release_agent(tx, turn.agent["id"], turn.id)
+
+
+def _tell_of_retry(tx: Transaction, turn: Turn, error: Row, delay: float) -> None:
+    events.append(
+        tx,
+        NewEvent(
+            stream=Stream.SIGNALS,
+            scope=f"agent/{turn.agent['id']}",
+            kind="turn_retry",
+            body=error["message"],
+            payload={
+                "turn_id": turn.id,
+                "attempt": turn.attempts + 1,
+                "attempts_limit": MAX_ATTEMPTS,
+                "delay_seconds": delay,
+                "type": error["type"],
+            },
+            cause_id=turn.cause_id,
+        ),
+    )
 
 
 def _append_error(tx: Transaction, turn: Turn, error: dict[str, Any]) -> None:

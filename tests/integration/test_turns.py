@@ -50,6 +50,7 @@ def results(house, agent_id: str = "scout") -> list[str]:
 # A life without trouble.
 
 
+@pytest.mark.line("P1", "P2", "P10", "G54", "G65")
 def test_a_message_becomes_a_reply(house, workshop, scripted) -> None:
     usage = {"input_tokens": 3, "output_tokens": 2}
     model = scripted({"text": "hi there", "reasoning": "hm", "usage": usage})
@@ -76,6 +77,7 @@ def test_a_message_becomes_a_reply(house, workshop, scripted) -> None:
     assert house.state() == "idle"
 
 
+@pytest.mark.line("G54")
 def test_the_streamed_pieces_add_up_to_the_answer(house, workshop, scripted) -> None:
     text = " ".join(f"word-{n}" for n in range(200))
     house.post("hello")
@@ -87,6 +89,7 @@ def test_the_streamed_pieces_add_up_to_the_answer(house, workshop, scripted) -> 
     assert 1 < len(pieces) < 200
 
 
+@pytest.mark.line("P2", "G54")
 def test_a_tool_is_called_and_its_result_is_remembered(
     house, workshop, scripted
 ) -> None:
@@ -108,6 +111,7 @@ def test_a_tool_is_called_and_its_result_is_remembered(
     ]
 
 
+@pytest.mark.line("P21")
 def test_the_next_turn_remembers_the_last(house, workshop, scripted) -> None:
     seen: list[int] = []
 
@@ -125,6 +129,7 @@ def test_the_next_turn_remembers_the_last(house, workshop, scripted) -> None:
     assert seen == [1, 3]
 
 
+@pytest.mark.line("G31")
 def test_an_exec_is_waited_for_without_a_thread(
     house, workshop, scripted, sandbox
 ) -> None:
@@ -175,6 +180,7 @@ def test_an_exec_in_the_background_does_not_park_the_turn(
     )
 
 
+@pytest.mark.line("P3")
 def test_code_that_fails_is_a_result_that_the_model_reads(
     house, workshop, scripted, sandbox
 ) -> None:
@@ -202,6 +208,7 @@ def test_real_code_runs_and_its_result_comes_back(
     assert [each["payload"]["text"] for each in log] == ["computing\n"]
 
 
+@pytest.mark.line("G70")
 def test_an_agent_asks_another_and_reads_its_answer(house, workshop, scripted) -> None:
     house.agent("ranger", model="ranger")
     models = {
@@ -217,6 +224,7 @@ def test_an_agent_asks_another_and_reads_its_answer(house, workshop, scripted) -
     assert (house.state(), house.state("ranger")) == ("idle", "idle")
 
 
+@pytest.mark.line("G17")
 def test_a_message_cuts_a_wait_short_and_is_answered_in_the_same_turn(
     house, workshop, scripted
 ) -> None:
@@ -257,6 +265,14 @@ def test_a_model_that_is_ill_is_asked_again_later(house, workshop, scripted) -> 
         "ill",
     )
     assert house.task(id)["not_before_at"] > now_us() - int(BACKOFF_SECONDS)
+    (signal,) = [e for e in house.events() if e["kind"] == "turn_retry"]
+    delay = signal["payload"].pop("delay_seconds")
+    assert BACKOFF_SECONDS / 2 <= delay <= BACKOFF_SECONDS
+    assert (signal["stream"], signal["scope"]) == ("signals", "agent/scout")
+    assert (signal["body"], signal["payload"]) == (
+        "ill",
+        {"turn_id": id, "attempt": 2, "attempts_limit": 4, "type": "http_503"},
+    )
     with house.write() as tx:
         tx.execute("UPDATE tasks SET not_before_at = NULL")
     taker.take(id)
