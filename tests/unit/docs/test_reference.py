@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from agents.models import KEYS
+from agents.models import PROVIDERS
 from agents.tools import builtin_tools
 from broker.errors import BrokerError
 from broker.states import AgentState, Priority, StepStatus, Stream, TaskStatus
@@ -82,7 +82,10 @@ def test_a_word_about_nothing_fails_the_check(
 def test_every_variable_that_the_code_names_is_on_the_settings_page() -> None:
     """A second way to find them: every string that looks like one of ours."""
     page = _page("settings.md")
-    for name in {*_strings_like(r"ROOST_[A-Z_]+"), *KEYS.values()}:
+    providers = {p.url_name for p in PROVIDERS.values()} | {
+        p.key_name for p in PROVIDERS.values() if p.key_name
+    }
+    for name in {*_strings_like(r"ROOST_[A-Z_]+"), *providers}:
         assert f"`{name}`" in page
 
 
