@@ -8,10 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from xml.sax.saxutils import escape, quoteattr
 
 Frame = Mapping[str, Any]
+
+_EVENT_NAMES: Final = (
+    "stream",
+    "priority",
+    "kind",
+    "task_id",
+    "task_kind",
+    "source",
+    "created_at",
+    "count",
+)
 
 
 def render(frame: Frame, text: str) -> str:
@@ -46,8 +57,7 @@ def _updates(frame: Frame) -> str:
 
 
 def _event(event: Frame) -> str:
-    names = ("stream", "priority", "kind", "task_id", "task_kind", "source")
-    attributes = _attributes({name: event.get(name) for name in (*names, "created_at")})
+    attributes = _attributes({name: event.get(name) for name in _EVENT_NAMES})
     data = f"<data>{escape(event['data'])}</data>" if event.get("data") else ""
     return f"<event{attributes}>{escape(event.get('body', ''))}{data}</event>"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 BASE: Final = (
@@ -13,14 +14,23 @@ BASE: Final = (
 )
 # MEMORY.md is cut to this many characters: the head and the tail of it (G56).
 MEMORY_CHARACTERS: Final = 8_000
+# The notes of a day (G112) are shown to half of that: there are two days of them.
+NOTES_CHARACTERS: Final = 4_000
 _HEAD, _TAIL = 0.7, 0.2
 
 
-def compose(printed: str | None, memory: str, own: str) -> str:
-    """Join the home's prompt (or the built-in one), its memory and the agent's text."""
+def compose(
+    printed: str | None, memory: str, own: str, notes: Mapping[str, str] | None = None
+) -> str:
+    """Join the home's prompt (or the built-in one), its memory, its notes by their day
+    and the agent's text."""
     parts = [printed or BASE]
     if memory.strip():
         parts.append(f"## Workspace Context\n\n{cut_middle(memory.strip())}")
+    for day, text in (notes or {}).items():
+        if text.strip():
+            cut = cut_middle(text.strip(), NOTES_CHARACTERS)
+            parts.append(f"## Notes of {day}\n\n{cut}")
     if own.strip():
         parts.append(own.strip())
     return "\n\n".join(parts)

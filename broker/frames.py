@@ -37,7 +37,7 @@ def build(
     frame: Frame = {
         "source": (waking or {}).get("source") or "",
         "priority": (waking or {}).get("priority") or "normal",
-        "events": [_shown(event) for event in shown],
+        "events": [_shown(event, times) for event, times in shown],
         "superseded": superseded,
     }
     if waking is not None:
@@ -62,9 +62,10 @@ def _date(at: int) -> str:
     return datetime.fromtimestamp(at / SECOND_US, UTC).date().isoformat()
 
 
-def _chosen(quiet: Sequence[Row]) -> tuple[list[Row], int]:
-    """Leave out what asks for nothing (G19), and all but the newest of a task's own."""
-    newest: dict[object, Row] = {}
+def _chosen(quiet: Sequence[Row]) -> tuple[list[tuple[Row, int]], int]:
+    """Leave out what asks for nothing (G19); of what a task says over and over, show
+    the newest, and how often (G61)."""
+    newest: dict[object, tuple[Row, int]] = {}
     superseded = 0
     for event in quiet:
         is_low = event["priority"] == Priority.LOW and event["kind"] != "message"
@@ -72,11 +73,11 @@ def _chosen(quiet: Sequence[Row]) -> tuple[list[Row], int]:
             superseded += 1
             continue
         name = _sort_of(event)
-        superseded += name in newest
-        newest.pop(name, None)
-        newest[name] = event
+        _, times = newest.pop(name, (event, 0))
+        newest[name] = (event, times + 1)
     kept = list(newest.values())
-    return kept[-EVENTS:], superseded + max(len(kept) - EVENTS, 0)
+    left_out = sum(times for _, times in kept[:-EVENTS])
+    return kept[-EVENTS:], superseded + left_out
 
 
 def _sort_of(event: Row) -> object:
@@ -87,7 +88,7 @@ def _sort_of(event: Row) -> object:
     return event["id"]
 
 
-def _shown(event: Row) -> Frame:
+def _shown(event: Row, times: int) -> Frame:
     limit = WAKING_CHARACTERS if _wakes(event) else QUIET_CHARACTERS
     payload = event["payload"]
     data = {
@@ -104,6 +105,7 @@ def _shown(event: Row) -> Frame:
         "task_kind": payload.get("task_kind"),
         "source": event["source"],
         "created_at": event["created_at"],
+        "count": times if times > 1 else None,
         "body": _cut(event["body"], limit),
         "data": _cut(json.dump(data), DATA_CHARACTERS) if data else None,
     }

@@ -2,14 +2,16 @@
 
 `PROMPT.ts` of the home runs as a task of its own on the exec queue (so it runs caged,
 and no `agents` process needs Bun); what it prints is the prompt. The turn parks
-meanwhile. `MEMORY.md` and the agent's own system text follow it. The result is an entry
-of the history, and stays until the next generation, so that providers' caches stay
-warm.
+meanwhile. `MEMORY.md`, the notes of two days and the agent's own system text follow it.
+The result is an entry of the history, and stays until the next generation, so that
+providers' caches stay warm.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +30,8 @@ from workers.fence import fenced
 PROMPT_SECONDS: Final = 30.0
 # The step number under which a turn waits for its prompt: before every real step.
 PROMPT_STEP: Final = 0
+# What a prompt that failed is told of its error output, in characters from its end.
+STDERR_CHARACTERS: Final = 2_000
 
 
 class PromptFailed(Exception):
@@ -35,7 +39,7 @@ class PromptFailed(Exception):
 
     def __init__(self, task_id: str, why: str) -> None:
         super().__init__(
-            f"PROMPT.ts gave no prompt ({task_id}): {why} "
+            f"PROMPT.ts gave no prompt ({task_id}): {why}\n"
             "Mend the file in ROOST_HOME, then retry the turn."
         )
         self.task_id = task_id
@@ -51,6 +55,7 @@ class PromptMaker:
 
     broker: Broker
     home: Path | None
+    now: Callable[[], int] = now_us
 
     def prompt_for(self, turn: Turn, tools: Registry) -> str:
         """Return the prompt; park the turn while PROMPT.ts runs."""
@@ -59,7 +64,9 @@ class PromptMaker:
         )
         if frozen is not None:
             return frozen
-        text = compose(self._printed(turn), self._memory(), turn.agent["system"])
+        memory = self._read("MEMORY.md") or ""
+        system = turn.agent["system"]
+        text = compose(self._printed(turn), memory, system, self._notes())
         self._freeze(turn, text, tools)
         return text
 
@@ -87,23 +94,27 @@ class PromptMaker:
     def _output(self, task: Row) -> str:
         if task["status"] != "completed":
             raise PromptFailed(task["id"], json.load(task["error"])["message"])
-        text = self._stdout(task["id"]).strip()
+        text = self._put_out(task["id"], "stdout")
         if not text:
-            raise PromptFailed(task["id"], "it printed nothing.")
+            said = self._put_out(task["id"], "stderr")[-STDERR_CHARACTERS:]
+            raise PromptFailed(task["id"], f"it printed nothing. {said}".strip())
         return text
 
-    def _stdout(self, task_id: str) -> str:
+    def _put_out(self, task_id: str, stream: str) -> str:
         """What its last run printed: one whose worker died may have printed, too."""
         printed: list[str] = []
         for update in updates.list_after(self.broker.database, task_id, limit=1000):
             if update["kind"] == "started":
                 printed.clear()
-            elif update["kind"] == "stdout":
+            elif update["kind"] == stream:
                 printed.append(update["payload"]["text"])
-        return "".join(printed)
+        return "".join(printed).strip()
 
-    def _memory(self) -> str:
-        return self._read("MEMORY.md") or ""
+    def _notes(self) -> dict[str, str]:
+        """The notes of yesterday and of today, in UTC (G112)."""
+        today = datetime.fromtimestamp(self.now() / SECOND_US, UTC).date()
+        days = [str(today - timedelta(days=1)), str(today)]
+        return {day: self._read(f"memory/{day}.md") or "" for day in days}
 
     def _read(self, name: str) -> str | None:
         path = self.home / name if self.home else None

@@ -91,6 +91,11 @@ class TurnRuntime:
                     awaited_by=self._turn.id if waits else None,
                 ),
             )
+            if row["key"] != key:
+                raise RuntimeRefused(
+                    f"There is a task {id!r} already, so nothing was run. "
+                    "Give another id, or none."
+                )
         return _view(row)
 
     def wait_for(self, step: int, task_ids: Sequence[str], seconds: float) -> Waited:
@@ -187,7 +192,7 @@ class TurnRuntime:
         row = tasks.get(tx, task_id)
         if row["type"] != "exec" or _view(row).is_over:
             raise RuntimeRefused(
-                f"Task {task_id} is a {row['type']} that is {row['status']}; "
+                f"Task {task_id} (type {row['type']}) is {row['status']}; "
                 "only an exec that is not over takes input."
             )
         updates.append(tx, task_id, "input", {"text": body})

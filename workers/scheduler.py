@@ -1,5 +1,5 @@
 """The scheduler: gives back what lost its worker, offers what nobody hinted, wakes what
-is due. Many may run; one leads, by a lease.
+is due, tells what runs. Many may run; one leads, by a lease.
 
 It sleeps until the next due instant, at most a second, and wakes at once when a worker
 of this machine dies (its pidfd says so).
@@ -18,7 +18,16 @@ import click
 import structlog
 
 import sandbox
-from broker import Broker, json, leases, processes, recovery, retention, tasks
+from broker import (
+    Broker,
+    health,
+    json,
+    leases,
+    processes,
+    recovery,
+    retention,
+    tasks,
+)
 from broker.database import Row
 from broker.queue import EXECS, TURNS, HintQueue
 from broker.times import SECOND_US, now_us
@@ -38,7 +47,9 @@ RETENTION_SECONDS: Final = 3600.0
 class Scheduler:
     """One scheduler process."""
 
-    def __init__(self, process: WorkerProcess) -> None:
+    def __init__(
+        self, process: WorkerProcess, *, health_seconds: float = health.EVERY_SECONDS
+    ) -> None:
         self._process = process
         self._broker: Broker = process.broker
         self._watch = ProcessWatch()
@@ -47,6 +58,8 @@ class Scheduler:
         self._wake_reader, self._wake_writer = os.pipe()
         self._ticks = 0
         self._cleaned_at = time.monotonic()
+        self._health_seconds = health_seconds
+        self._told_at = time.monotonic()
 
     def stop(self, *_: object) -> None:
         """End after the tick that runs (a signal handler)."""
@@ -89,6 +102,10 @@ class Scheduler:
             self._offer(getattr(self._broker, queue), task_type)
         if self._ticks % CHECKPOINT_EVERY_TICKS == 0:
             self._broker.database.checkpoint()
+        if time.monotonic() - self._told_at >= self._health_seconds:
+            self._told_at = time.monotonic()
+            with self._broker.database.write(durable=False) as tx:
+                health.tell(tx)
         if time.monotonic() - self._cleaned_at > RETENTION_SECONDS:
             self._cleaned_at = time.monotonic()
             threading.Thread(target=self._forget, name="gc", daemon=True).start()

@@ -31,7 +31,9 @@ def exec_code(
         Field(min_length=1, description="TypeScript for Bun. Set globalThis.result."),
     ],
     wait_seconds: Seconds,
-    id: Annotated[str | None, Field(description="An id of your own.")] = None,
+    id: Annotated[
+        str | None, Field(description="An id of your own, not taken yet.")
+    ] = None,
 ) -> ToolResult:
     """Run TypeScript in a sandbox and return `globalThis.result`.
 

@@ -6,6 +6,8 @@ import time
 from datetime import datetime
 from itertools import pairwise
 
+import pytest
+
 from tests.acceptance.conftest import NewAgent
 from tests.acceptance.system import JSON, Agent, Api, text_of
 
@@ -17,6 +19,7 @@ def _span(turn: JSON) -> tuple[datetime, datetime]:
     return datetime.fromisoformat(began), datetime.fromisoformat(ended)
 
 
+@pytest.mark.line("G53")
 def test_two_agents_answer_at_the_same_time(api: Api, new_agent: NewAgent) -> None:
     agents = [new_agent(api), new_agent(api)]
     began_at = time.monotonic()
@@ -28,6 +31,7 @@ def test_two_agents_answer_at_the_same_time(api: Api, new_agent: NewAgent) -> No
     assert all("waited 2 s" in turn["result"]["text"] for turn in turns)
 
 
+@pytest.mark.line("G53", "G21")
 def test_one_agent_takes_ten_messages_one_at_a_time_in_order(
     scripted: NewAgent,
 ) -> None:
@@ -54,6 +58,7 @@ def test_one_agent_takes_ten_messages_one_at_a_time_in_order(
     assert all(earlier[1] <= later[0] for earlier, later in pairwise(spans))
 
 
+@pytest.mark.line("G18")
 def test_a_message_that_wakes_nobody_is_shown_in_the_next_turn(
     scripted: NewAgent,
 ) -> None:

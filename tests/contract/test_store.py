@@ -330,6 +330,7 @@ VERBS: Final[dict[str, tuple[Callable[[Transaction, Row], object], dict[str, str
 }
 
 
+@pytest.mark.line("P26")
 @pytest.mark.parametrize("status", [each.value for each in TaskStatus])
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verb_leads_where_the_table_says_and_nowhere_else(
@@ -652,6 +653,7 @@ def test_of_many_that_want_to_lead_at_once_one_does(store) -> None:
 # Hints.
 
 
+@pytest.mark.line("G21")
 def test_a_task_without_a_hint_is_offered_once(store) -> None:
     with store.write() as tx:
         tasks.create(tx, NewTask(type="exec", payload={}), hint=False)

@@ -86,6 +86,7 @@ def http(store: Any) -> Any:
     http.live.stop()
 
 
+@pytest.mark.line("G7")
 def test_G7_an_agent_is_told_what_comes_on_any_stream_but_history(store, http) -> None:
     store.agent()
     pushed = {"scope": "agent/scout", "priority": "normal"}
@@ -96,6 +97,7 @@ def test_G7_an_agent_is_told_what_comes_on_any_stream_but_history(store, http) -
     assert told == {*Stream} - {Stream.HISTORY}
 
 
+@pytest.mark.line("G8")
 def test_G8_task_input_is_listed_oldest_first_and_all_else_newest_first(
     store, http
 ) -> None:
@@ -111,6 +113,7 @@ def test_G8_task_input_is_listed_oldest_first_and_all_else_newest_first(
         assert bodies(turned["items"]) == ["b", "a"]
 
 
+@pytest.mark.line("G9")
 @pytest.mark.parametrize("missing", ["stream", "body"])
 def test_G9_a_push_without_stream_or_body_names_the_field(http, missing) -> None:
     body = {"stream": "external", "body": "x"}
@@ -119,6 +122,7 @@ def test_G9_a_push_without_stream_or_body_names_the_field(http, missing) -> None
     assert (status, [each["field"] for each in problem["errors"]]) == (400, [missing])
 
 
+@pytest.mark.line("G10")
 def test_G10_a_reader_sees_what_is_global_and_its_own(store) -> None:
     store.agent()
     store.agent("owl")
@@ -141,6 +145,7 @@ def test_G10_a_reader_sees_what_is_global_and_its_own(store) -> None:
         readers.get(store.database, "agent/ghost")
 
 
+@pytest.mark.line("G11")
 def test_G11_an_event_in_a_readers_list_is_whole_and_says_whether_it_was_read(
     store,
 ) -> None:
@@ -149,6 +154,7 @@ def test_G11_an_event_in_a_readers_list_is_whole_and_says_whether_it_was_read(
     assert event == {**events.find(store.database, id), "read": False}
 
 
+@pytest.mark.line("G12")
 def test_G12_read_state_is_per_reader(store) -> None:
     first, second = push(store, "a"), push(store, "b")
     for _ in range(2):
@@ -161,6 +167,7 @@ def test_G12_read_state_is_per_reader(store) -> None:
         ack(store, "me", second + 1)
 
 
+@pytest.mark.line("G12", "G10")
 def test_G12_what_a_reader_does_not_see_it_cannot_ack(store) -> None:
     store.agent()
     id = store.post("for scout").event_id
@@ -182,6 +189,7 @@ def test_G12_the_pages_of_a_reader_lose_and_repeat_nothing(store) -> None:
     assert bodies(newest) == ["7", "6", "5"]
 
 
+@pytest.mark.line("G12", "G63")
 def test_G12_what_an_agent_puts_out_itself_is_not_unread(store) -> None:
     store.agent()
     store.complete(store.take_turn("hello"))
@@ -191,6 +199,7 @@ def test_G12_what_an_agent_puts_out_itself_is_not_unread(store) -> None:
     assert unread(store) == 1
 
 
+@pytest.mark.line("G13")
 def test_G13_an_event_is_born_read_by_its_source(store, http) -> None:
     store.agent()
     pushed = {"stream": "external", "body": "x", "priority": "wake"}
@@ -204,6 +213,7 @@ def test_G13_an_event_is_born_read_by_its_source(store, http) -> None:
     assert (store.state(), store.hints) == ("idle", [])
 
 
+@pytest.mark.line("G14")
 def test_G14_a_reader_by_cursor_gets_whatever_was_pushed(store) -> None:
     after = events.newest_id(store.database)
     for number in range(events.PAGE + 64):  # more than any buffer of the seeds held
@@ -211,6 +221,7 @@ def test_G14_a_reader_by_cursor_gets_whatever_was_pushed(store) -> None:
     assert len(store.events(after=after)) == events.PAGE + 64
 
 
+@pytest.mark.line("G15")
 def test_G15_priorities_have_an_order_and_no_case(store, http) -> None:
     assert [p.rank for p in Priority] == [0, 1, 2, 3]
     pushed = {"stream": "external", "body": "x"}
@@ -223,6 +234,7 @@ def test_G15_priorities_have_an_order_and_no_case(store, http) -> None:
     assert all(repr(str(each)) in problem["detail"] for each in Priority)
 
 
+@pytest.mark.line("G16")
 def test_G16_an_interrupt_stops_the_turn_that_runs_and_has_the_next(store) -> None:
     store.agent()
     turn = store.take_turn("long")
@@ -234,6 +246,7 @@ def test_G16_an_interrupt_stops_the_turn_that_runs_and_has_the_next(store) -> No
     assert (following.id, following.inputs[0]["body"]) == (urgent.turn_id, "now")
 
 
+@pytest.mark.line("G17")
 @pytest.mark.parametrize("priority", [Priority.INTERRUPT, Priority.WAKE])
 def test_G17_what_wakes_ends_a_wait_and_starts_a_turn(store, priority) -> None:
     store.agent()
@@ -251,6 +264,7 @@ def test_G17_what_wakes_ends_a_wait_and_starts_a_turn(store, priority) -> None:
         assert recovery.next_due_at(store.database) <= now_us() + SECOND_US
 
 
+@pytest.mark.line("G18")
 @pytest.mark.parametrize("priority", [Priority.NORMAL, Priority.LOW])
 def test_G18_what_does_not_hurry_is_shown_in_the_next_turn(store, priority) -> None:
     store.agent()
@@ -260,6 +274,7 @@ def test_G18_what_does_not_hurry_is_shown_in_the_next_turn(store, priority) -> N
     assert bodies(turn.inputs) == ["hello", "by the way"]
 
 
+@pytest.mark.line("G19")
 def test_G19_low_news_is_only_counted(store) -> None:
     store.agent()
     for text in ("a", "b"):
@@ -274,6 +289,7 @@ def test_G19_low_news_is_only_counted(store) -> None:
     assert unread(store) == 0
 
 
+@pytest.mark.line("G20", "G15")
 def test_G20_a_message_goes_before_news_of_the_same_priority(store) -> None:
     store.agent()
     for text, priority, kind in [
@@ -286,12 +302,14 @@ def test_G20_a_message_goes_before_news_of_the_same_priority(store) -> None:
     assert in_line(store) == ["urgent", "urgent news", "message", "news"]
 
 
+@pytest.mark.line("G21")
 def test_G21_unread_wakes_are_replayed_by_rank_and_age_one_for_each_turn(store) -> None:
     store.agent()
     turn = store.take_turn("long")
     store.post("one")
     store.post("two")
     store.post("now", priority=Priority.INTERRUPT)
+    store.hints.clear()
     with store.write() as tx:
         # Every hint was lost, and the worker with them.
         tx.execute("UPDATE tasks SET hinted_at = NULL")
@@ -302,6 +320,7 @@ def test_G21_unread_wakes_are_replayed_by_rank_and_age_one_for_each_turn(store) 
     assert (unread(store), store.state()) == (0, "idle")
 
 
+@pytest.mark.line("G22")
 def test_G22_a_message_whose_turn_failed_stays_unread(store) -> None:
     store.agent()
     turn = store.take_turn("hello")

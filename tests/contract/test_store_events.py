@@ -30,6 +30,7 @@ def bodies(found: list[dict[str, Any]]) -> list[str]:
     return [event["body"] for event in found]
 
 
+@pytest.mark.line("G11")
 def test_an_event_is_read_back_as_it_was_written(store) -> None:
     cause = append(store, an_event())[0]
     id = append(

@@ -85,6 +85,7 @@ def turn(store: Any) -> Turn:
 # A person asks.
 
 
+@pytest.mark.line("G72")
 def test_who_asks_begins_a_generation_and_keeps_the_old_one(store, turn) -> None:
     assert compact(store, "names") == 2
     assert agents.get(store.database, "scout")["generation"] == 2

@@ -353,6 +353,7 @@ def test_only_the_newest_summary_of_a_generation_counts(store, talk) -> None:
     ]
 
 
+@pytest.mark.line("G72")
 def test_a_compaction_without_a_summary_empties_the_conversation(store, talk) -> None:
     write(store, "scout", compaction(reason="manual"), generation=2)
     write(store, "scout", user("question 4"), turn="turn-4", generation=2)

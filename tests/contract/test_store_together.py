@@ -98,6 +98,7 @@ def fail(store: Any, turn: Turn) -> None:
 # Hops.
 
 
+@pytest.mark.line("P20")
 def test_what_an_agent_writes_is_one_hop_further_than_its_cause(store) -> None:
     crew(store, "a", "b")
     root = store.post("go", to="a").event_id
@@ -166,6 +167,7 @@ def test_what_comes_after_a_person_has_spoken_goes_on_with_its_own_chain(
 # Loops.
 
 
+@pytest.mark.line("P19")
 def test_a_chain_that_is_too_long_is_refused_with_its_events(store) -> None:
     crew(store, "a", "b", "c")
     root = store.post("go", to="a").event_id
@@ -185,6 +187,7 @@ def test_a_chain_up_to_its_limit_goes_on(store) -> None:
     assert store.post("on", to="b", source="agent/a", cause_id=last).turn_id
 
 
+@pytest.mark.line("P19")
 def test_two_agents_who_only_write_to_each_other_are_stopped_sooner(store) -> None:
     crew(store, "a", "b")
     last = wire(store, *in_turn(PING_PONG_HOPS - 1))
@@ -262,6 +265,7 @@ def test_why_shows_a_stopped_loop_below_the_turn_that_was_stopped(store) -> None
 # How often one writes to one other.
 
 
+@pytest.mark.line("P19")
 def test_a_flood_from_one_agent_to_another_is_refused(store) -> None:
     crew(store, "a", "b", "c")
     for number in range(PAIR_LIMIT):
@@ -321,6 +325,7 @@ def unread_ranks(store: Any, agent_id: str = "scout") -> list[int]:
     return [row["rank"] for row in rows]
 
 
+@pytest.mark.line("P19")
 def test_a_storm_of_news_wakes_no_more_and_is_told_once(store) -> None:
     store.agent()
     blow(store, STORM_LIMIT + 5)
@@ -339,6 +344,7 @@ def test_a_storm_of_news_wakes_no_more_and_is_told_once(store) -> None:
     assert told[-1]["priority"] == "normal"
 
 
+@pytest.mark.line("P19")
 def test_a_person_who_speaks_ends_the_storm(store) -> None:
     store.agent()
     turn = blow(store, STORM_LIMIT)
@@ -361,6 +367,7 @@ def test_the_messages_of_agents_are_no_storm_of_news(store) -> None:
 # Who asked is answered.
 
 
+@pytest.mark.line("G65")
 def test_every_question_that_was_taken_in_has_its_reply(store) -> None:
     crew(store, "a", "b", "c")
     turn = asked(store, "a", "b", request_id="r-a")
@@ -388,6 +395,7 @@ def test_a_question_that_was_taken_in_before_a_crash_has_its_reply(store) -> Non
     assert len(inbox(store, "a")) == 1
 
 
+@pytest.mark.line("G65")
 def test_a_turn_takes_in_no_more_questions_than_it_can_answer(store) -> None:
     askers = [f"a{n}" for n in range(40)]
     crew(store, "b", *askers)
@@ -564,6 +572,7 @@ def test_a_fork_has_no_answer_to_what_its_base_asked(store) -> None:
     assert row == {"parent_id": None}
 
 
+@pytest.mark.line("G65")
 def test_questions_beyond_the_routes_that_do_not_hurry_have_no_reply(store) -> None:
     askers = [f"a{n}" for n in range(routing.ROUTES_LIMIT + 1)]
     crew(store, "b", *askers)

@@ -58,6 +58,7 @@ def unread(store: Any, agent_id: str = "scout") -> int:
 # A message comes in.
 
 
+@pytest.mark.line("G15", "G17")
 def test_a_waking_message_queues_a_turn_and_hints_it(store) -> None:
     store.agent()
     posted = store.post("hello", request_id="r-1")
@@ -143,6 +144,7 @@ def test_a_claimed_turn_holds_its_agent_and_has_its_inputs(store) -> None:
     assert agents.get(store.database, "scout")["turn_id"] == turn.id
 
 
+@pytest.mark.line("P37", "G65")
 def test_a_completed_turn_leaves_everything_told_and_its_agent_free(store) -> None:
     store.agent()
     turn = store.take_turn("hello")
@@ -200,6 +202,7 @@ def test_a_hint_for_what_is_gone_or_taken_is_dropped(store) -> None:
 # One turn at a time, in the order of the line.
 
 
+@pytest.mark.line("G53")
 def test_an_agent_takes_one_turn_at_a_time(store) -> None:
     store.agent()
     first = store.take_turn("one")
@@ -211,6 +214,7 @@ def test_an_agent_takes_one_turn_at_a_time(store) -> None:
     assert store.claim_turn(second) is not None
 
 
+@pytest.mark.line("G53")
 def test_agents_take_turns_at_the_same_time(store) -> None:
     store.agent("a")
     store.agent("b")
@@ -236,6 +240,7 @@ def test_an_interrupting_message_goes_to_the_head_of_the_line(store) -> None:
     assert (turn.id, texts(turn.history)) == (urgent, ["now"])
 
 
+@pytest.mark.line("G53", "G21")
 def test_many_workers_with_one_hint_take_one_turn(store) -> None:
     store.agent()
     id = store.post().turn_id
@@ -302,6 +307,7 @@ def test_a_failed_turn_is_tried_again_after_a_while(store) -> None:
     assert store.hints == []
 
 
+@pytest.mark.line("G22", "P39")
 def test_a_turn_that_keeps_failing_is_a_dead_letter(store) -> None:
     store.agent()
     turn = store.take_turn()
@@ -345,6 +351,7 @@ def test_a_turn_that_waits_to_be_tried_again_does_not_block_its_agent(store) -> 
     assert texts(again.history) == ["two", "two is done", "one", "half an answer"]
 
 
+@pytest.mark.line("G22")
 def test_a_dead_letter_that_is_retried_keeps_its_inputs(store) -> None:
     store.agent()
     turn = store.take_turn("hello")
@@ -533,6 +540,7 @@ def ask(store: Any, **context: str) -> Turn:
     )
 
 
+@pytest.mark.line("G65", "G70")
 def test_the_reply_goes_to_the_agent_that_asked(store) -> None:
     store.complete(ask(store), "not much")
     turn = store.claim_turn(store.hints[-1])
@@ -555,6 +563,7 @@ def test_nobody_answers_an_answer(store) -> None:
     assert len(store.hints) == before
 
 
+@pytest.mark.line("G65", "G70")
 def test_a_reply_that_the_asker_awaits_is_not_posted_too(store) -> None:
     asked = ask(store)
     waiting = store.take_turn("ask it", to="asker")
@@ -585,6 +594,7 @@ def test_a_reply_to_a_stopped_agent_goes_nowhere(store) -> None:
 # The history.
 
 
+@pytest.mark.line("P21")
 def test_entries_are_a_chain_of_parents(store) -> None:
     store.agent()
     turn = store.take_turn()
@@ -595,6 +605,7 @@ def test_entries_are_a_chain_of_parents(store) -> None:
     assert parents == [None, *(each["id"] for each in found[:-1])]
 
 
+@pytest.mark.line("G71")
 def test_a_long_history_is_rebuilt_from_its_newest_part_from_a_message_on(
     store,
 ) -> None:
@@ -632,6 +643,7 @@ def test_text_that_a_database_cannot_hold_is_cleaned(store) -> None:
     assert tasks.shape(store.task(turn.id))["result"] == {"text": "x\0y \udfff"}
 
 
+@pytest.mark.line("P38")
 def test_an_agents_state_follows_its_turns_through_a_whole_life(store) -> None:
     store.agent()
     seen = [store.state()]

@@ -277,6 +277,7 @@ def test_an_agent_without_an_id_gets_one(api) -> None:
     assert made["id"] == "agent-1"
 
 
+@pytest.mark.line("P38")
 def test_patch_changes_what_is_named_only(api) -> None:
     api.post("/agents", {"id": "owl", "system": "wise", "metadata": {"a": 1}})
     shown = api("PATCH", "/agents/owl", {"name": "Owl"}).get_json()
@@ -308,6 +309,7 @@ def test_agents_are_listed_page_by_page(api) -> None:
     assert rest["next_cursor"] is None
 
 
+@pytest.mark.line("P38")
 def test_compact_begins_a_new_generation(api) -> None:
     answer = api.post("/agents/scout/compact", {"reason": "long"})
     assert (answer.status_code, answer.get_json()["generation"]) == (202, 2)
@@ -326,6 +328,7 @@ def test_interrupt_reaches_the_turn_that_runs_or_says_that_none_does(api) -> Non
 # Messages and events.
 
 
+@pytest.mark.line("P26")
 @pytest.mark.parametrize(
     ("priority", "wakes"),
     [("interrupt", True), ("wake", True), ("normal", False), ("low", False)],
@@ -346,6 +349,7 @@ def test_ask_gives_the_turn_when_the_wait_ends_first(api) -> None:
     assert answer.headers["Location"] == f"{API}/tasks/{answer.get_json()['turn_id']}"
 
 
+@pytest.mark.line("G8")
 def test_events_are_listed_both_ways_by_cursor_and_filter(api) -> None:
     for n in range(5):
         stream = "external" if n % 2 else "signals"
@@ -382,6 +386,7 @@ def test_an_event_of_an_agent_is_unread_and_wakes_it_if_it_should(api) -> None:
     assert (woken["unread"], woken["state"]) == (2, "queued")
 
 
+@pytest.mark.line("G13")
 def test_an_agents_own_event_is_born_read(api) -> None:
     event = {"stream": "external", "scope": "agent/scout", "source": "agent/scout"}
     api.post("/events", {**event, "body": "note to self", "priority": "wake"})
@@ -440,6 +445,7 @@ def test_a_priority_is_known_however_it_is_written_and_else_refused(api, path) -
     assert (status, "'interrupt', 'wake', 'normal' or 'low'" in detail) == (400, True)
 
 
+@pytest.mark.line("G7")
 def test_an_event_on_history_is_nobodys_input(api) -> None:
     event = {"stream": "history", "scope": "agent/scout", "body": "x"}
     assert api.post("/events", {**event, "priority": "wake"}).status_code == 201
@@ -452,6 +458,7 @@ def test_an_event_on_history_is_nobodys_input(api) -> None:
 # The inbox.
 
 
+@pytest.mark.line("P30")
 def test_an_inbox_is_listed_edited_and_withdrawn(api) -> None:
     quiet = api.house.post("by the way", priority=Priority.NORMAL).event_id
     waking = api.house.post("tpyo")

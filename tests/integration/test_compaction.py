@@ -153,6 +153,7 @@ def text_of(message: Message) -> str:
 # A person asks.
 
 
+@pytest.mark.line("P44", "P45", "P47", "G72")
 def test_what_a_person_asked_for_is_done_by_the_next_turn(
     house, work, talk, fast
 ) -> None:
@@ -213,6 +214,7 @@ def test_a_summary_that_a_person_asked_for_is_made_once(
     assert main.sent() == ["UserMessage", *turn, *turn, "UserMessage"]
 
 
+@pytest.mark.line("P44")
 def test_the_next_summary_brings_the_last_up_to_date(house, talk, fast) -> None:
     talk("one")
     compact(house)
@@ -237,6 +239,7 @@ def test_two_requests_with_nothing_between_them_carry_the_summary_on(
     assert len(fast.requests) == 1
 
 
+@pytest.mark.line("P47")
 def test_where_nothing_was_said_there_is_nothing_to_compact(house, talk, fast) -> None:
     compact(house)
     talk("one")
@@ -276,6 +279,7 @@ def test_a_request_while_a_turn_waits_leaves_the_turn_its_own_part(
 # No room.
 
 
+@pytest.mark.line("P41", "P47")
 def test_a_long_conversation_is_compacted_before_the_next_call(
     house, work, talk, fast
 ) -> None:
@@ -294,6 +298,7 @@ def test_a_long_conversation_is_compacted_before_the_next_call(
     assert len(told(house)) == 2
 
 
+@pytest.mark.line("P46")
 def test_nothing_is_lost_and_nothing_is_said_twice(house, talk, fast) -> None:
     for number in range(12):
         talk(f"message-{number}. " + LONG[:1_200])
@@ -309,6 +314,7 @@ def test_nothing_is_lost_and_nothing_is_said_twice(house, talk, fast) -> None:
         assert times == 1, f"message-{number} was summarised {times} times"
 
 
+@pytest.mark.line("G58", "G72")
 def test_between_turns_the_prompt_is_made_anew(house, work, talk) -> None:
     talk("first " + LONG, "second " + LONG)
     with house.write() as tx:
@@ -331,6 +337,7 @@ def digging(rounds: int, **more: Any) -> Model:
     return model
 
 
+@pytest.mark.line("P43")
 def test_a_turn_that_grows_too_long_is_cut_in_itself(house, work, fast) -> None:
     main = digging(5)
     id = house.post("Dig.").turn_id
@@ -354,6 +361,7 @@ def test_a_turn_that_grows_too_long_is_cut_in_itself(house, work, fast) -> None:
     assert is_whole(last.requests[0].messages)
 
 
+@pytest.mark.line("G58")
 def test_within_a_turn_the_prompt_stays(house, workshop, fast, tmp_path) -> None:
     memory = tmp_path / "MEMORY.md"
     memory.write_text("Tea.")
@@ -388,6 +396,7 @@ def counted(text: str, tokens: int) -> list[dict[str, Any]]:
     return always(text, usage={"input_tokens": tokens})
 
 
+@pytest.mark.line("P41")
 def test_what_the_model_counts_goes_before_what_we_estimate(house, work, fast) -> None:
     for text in ("one", "two"):
         house.post(text)
@@ -397,6 +406,7 @@ def test_what_the_model_counts_goes_before_what_we_estimate(house, work, fast) -
     ]
 
 
+@pytest.mark.line("P48")
 def test_counts_from_before_a_compaction_cause_no_other(house, work, talk) -> None:
     house.post("one")
     work(Model(counted("I see.", 1_600)))
@@ -404,6 +414,7 @@ def test_counts_from_before_a_compaction_cause_no_other(house, work, talk) -> No
     assert len(compactions(house)) == 1
 
 
+@pytest.mark.line("P48")
 def test_counts_of_another_model_cause_no_compaction(house, work, talk) -> None:
     house.post("one")
     work(Model(counted("I see.", 1_600), name="another"))
@@ -411,6 +422,7 @@ def test_counts_of_another_model_cause_no_compaction(house, work, talk) -> None:
     assert compactions(house) == []
 
 
+@pytest.mark.line("P48")
 def test_a_turn_that_stays_too_long_is_not_compacted_again(
     house, work, talk, fast
 ) -> None:
@@ -431,6 +443,7 @@ def test_a_turn_that_stays_too_long_is_not_compacted_again(
     assert len(compactions(house)) == 1
 
 
+@pytest.mark.line("P49")
 def test_messages_that_wait_are_taken_after_a_compaction(house, work, talk) -> None:
     talk("first " + LONG, "second " + LONG)
     main = Model(always("Done."))
@@ -467,6 +480,7 @@ def test_a_request_meanwhile_is_fulfilled_by_the_compaction(
     assert len(fast.requests) == 1
 
 
+@pytest.mark.line("P47")
 def test_nothing_is_compacted_unasked_where_that_is_switched_off(
     open_house, workshop
 ) -> None:
@@ -534,6 +548,7 @@ def test_what_waits_to_be_tried_again_is_neither_lost_nor_torn(
 # The model says that it is too much.
 
 
+@pytest.mark.line("P47")
 def test_a_refused_call_is_made_once_more_with_less(house, work, talk, fast) -> None:
     talk("one", "two", "three")
     main = Model([])
@@ -560,6 +575,7 @@ def test_a_refused_call_is_made_once_more_with_less(house, work, talk, fast) -> 
     assert "error" not in types
 
 
+@pytest.mark.line("P47")
 def test_a_call_that_is_refused_twice_fails_the_turn(house, work, talk, fast) -> None:
     talk("one", "two", "three")
     main = Model([{"when": {}, **OVERFLOW}])
@@ -579,6 +595,7 @@ def test_where_nothing_can_be_cut_off_the_refusal_stands(house, work, fast) -> N
     assert (len(main.requests), fast.requests, told(house)) == (1, [], [])
 
 
+@pytest.mark.line("P47")
 def test_another_worker_does_not_retry_what_was_retried(
     house, work, talk, workshop, died
 ) -> None:
@@ -603,6 +620,7 @@ def test_another_worker_does_not_retry_what_was_retried(
 # The summariser fails.
 
 
+@pytest.mark.line("P47")
 @pytest.mark.parametrize(
     ("response", "why"),
     [
@@ -660,6 +678,7 @@ def test_a_summariser_with_a_bug_costs_only_the_summary(house, talk, fast) -> No
 # Workers die, stop, and are stopped.
 
 
+@pytest.mark.line("P47")
 def test_a_worker_that_dies_before_the_summary_is_written_leaves_no_trace(
     house, work, talk, workshop, fast, died
 ) -> None:

@@ -192,6 +192,7 @@ def test_a_label_that_cannot_be_put_says_why(api) -> None:
 # Exports.
 
 
+@pytest.mark.line("P21")
 def test_json_lines_are_a_head_and_every_entry_as_the_history_shows_it(api) -> None:
     written = api.write(*(f"number {number}" for number in range(PAGE + 5)))
     api("POST", "/agents/scout/fork", {"entry_id": written[-2], "id": "other"})

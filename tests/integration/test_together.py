@@ -82,6 +82,7 @@ def end_wait(house) -> None:
 # Asking, and being answered.
 
 
+@pytest.mark.line("G70")
 def test_an_agent_that_is_new_is_made_as_a_child_and_answers(house, cast) -> None:
     ask = call("delegate", agent_id="ranger", text="how far?", wait_seconds=60)
     taker = cast(
@@ -100,6 +101,7 @@ def test_an_agent_that_is_new_is_made_as_a_child_and_answers(house, cast) -> Non
     assert heard(house, "scout") == [("message", "please", "wake")]
 
 
+@pytest.mark.line("G70")
 def test_the_answer_to_a_question_in_the_background_comes_as_a_message(
     house, workshop, cast
 ) -> None:
@@ -214,6 +216,7 @@ def test_a_question_taken_in_before_a_crash_is_answered_by_the_next_worker(
 # Awaiting an agent.
 
 
+@pytest.mark.line("G77")
 def test_an_agent_that_is_awaited_gives_the_turn_that_answers_who_waits(
     house, workshop, cast
 ) -> None:
@@ -234,6 +237,7 @@ def test_an_agent_that_is_awaited_gives_the_turn_that_answers_who_waits(
     assert heard(house, "scout") == [("message", "please", "wake")]
 
 
+@pytest.mark.line("G32", "G77")
 def test_an_agent_that_has_nothing_to_do_gives_its_last_result_at_once(
     house, workshop, cast
 ) -> None:
@@ -251,6 +255,25 @@ def test_an_agent_that_has_nothing_to_do_gives_its_last_result_at_once(
     assert reply(house, id) == "I see."
 
 
+@pytest.mark.line("G77")
+def test_an_agent_that_answers_somebody_else_gives_that_turn(
+    house, workshop, cast
+) -> None:
+    taker = cast(
+        scout=[
+            when("please", call("await_task", task_id="owl", wait_seconds=60)),
+            when("good day", say("I see.")),
+        ],
+        owl=[when("hello", say("good day"))],
+    )
+    house.post("hello", to="owl")
+    id = house.post("please").turn_id
+    take(house, taker, id)
+    assert house.status(id) == "waiting"
+    workshop.work(taker)
+    assert reply(house, id) == "I see."
+
+
 # Loops.
 
 
@@ -265,6 +288,7 @@ def ping_pong(other: str) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.line("P19")
 def test_two_agents_that_ping_each_other_come_to_rest_and_it_is_told(
     house, workshop, cast
 ) -> None:

@@ -105,6 +105,7 @@ def execs(house: Any) -> list[Any]:
 # exec, await_task, send_task, kill_task, noop (G75 to G80).
 
 
+@pytest.mark.line("G75", "G31")
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -124,6 +125,7 @@ def test_g75_an_exec_that_says_too_little_makes_no_task(
     assert execs(house) == []
 
 
+@pytest.mark.line("G75")
 def test_g75_the_task_is_the_agents_and_knows_the_call(
     house, take, workshop, sandbox
 ) -> None:
@@ -136,6 +138,23 @@ def test_g75_the_task_is_the_agents_and_knows_the_call(
     assert task["metadata"] == {"tool_call_id": "call-1", "variable": 1}
 
 
+@pytest.mark.line("G75")
+def test_g75_an_id_that_is_taken_or_breaks_the_rule_runs_nothing(
+    house, take, bun
+) -> None:
+    house.agent("ranger")
+    take(run("globalThis.result = 1", id="mine"), runner=bun, to="ranger")
+    again = run("globalThis.result = 2", id="mine")
+    taken, broken = results_of(
+        house, take(again, run("globalThis.result = 2", id="Not Ok"), runner=bun)
+    )
+    assert taken.startswith("There is a task 'mine' already, so nothing was run.")
+    assert broken.startswith("The id 'Not Ok' is not allowed")
+    (task,) = execs(house)
+    assert (task["id"], task["agent_id"], task["result"]) == ("mine", "ranger", 1)
+
+
+@pytest.mark.line("G76")
 def test_g76_an_exec_without_a_wait_goes_on_in_the_background(house, take) -> None:
     id = take(run("1", wait_seconds=0, id="mine"))
     assert shown(house, id) == [
@@ -143,6 +162,7 @@ def test_g76_an_exec_without_a_wait_goes_on_in_the_background(house, take) -> No
     ]
 
 
+@pytest.mark.line("G76")
 def test_g76_an_exec_with_a_wait_gives_its_result_or_its_error(
     house, take, bun
 ) -> None:
@@ -165,6 +185,7 @@ def test_g76_an_exec_with_a_wait_gives_its_result_or_its_error(
     assert "boom" in bad["error"]["message"]
 
 
+@pytest.mark.line("G77")
 def test_g77_a_task_in_the_background_is_awaited_later(house, take, bun) -> None:
     _, waited = shown(
         house,
@@ -182,11 +203,13 @@ def test_g77_a_task_in_the_background_is_awaited_later(house, take, bun) -> None
     }
 
 
+@pytest.mark.line("G77")
 def test_g77_a_wait_for_no_time_is_refused(house, take) -> None:
     (text,) = results_of(house, take(call("await_task", task_id="x", wait_seconds=0)))
     assert "wait_seconds" in text
 
 
+@pytest.mark.line("G78")
 def test_g78_a_line_reaches_an_exec_and_a_message_an_agent(house, take) -> None:
     house.agent("ranger")
     _, line, message = shown(
@@ -205,6 +228,31 @@ def test_g78_a_line_reaches_an_exec_and_a_message_an_agent(house, take) -> None:
     assert event["source"] == "agent/scout"
 
 
+@pytest.mark.line("G77", "G78", "G79")
+def test_what_is_not_there_or_over_is_refused_with_its_name(house, take) -> None:
+    house.create(id="done")
+    with house.write() as tx:
+        tasks.kill(tx, "done", None)
+    id = take(
+        call("send_task", task_id="done", body="x"),
+        call("send_task", task_id="ghost", body="x"),
+        call("await_task", task_id="ghost", wait_seconds=5),
+        call("kill_task", task_id="ghost"),
+        call("kill_task", task_id="turn-1"),
+        call("kill_task", task_id="done"),
+    )
+    assert results_of(house, id) == [
+        "Task done (type exec) is cancelled; only an exec that is not over takes"
+        " input.",
+        "There is no agent 'ghost'.",
+        "There is no task or agent 'ghost' to wait for.",
+        "There is no task 'ghost'.",
+        "A turn cannot kill itself; just answer.",
+        '{"ok": true}',
+    ]
+
+
+@pytest.mark.line("G79")
 def test_g79_a_kill_takes_the_children_too(house, take) -> None:
     for id, parent in (("top", None), ("middle", "top"), ("leaf", "middle")):
         house.create("exec", id=id, parent_id=parent)
@@ -213,6 +261,7 @@ def test_g79_a_kill_takes_the_children_too(house, take) -> None:
     assert {house.status(each) for each in ("top", "middle", "leaf")} == {"cancelled"}
 
 
+@pytest.mark.line("G80")
 def test_g80_doing_nothing_says_so(house, take) -> None:
     id = take(call("noop", comment="rest"), call("noop"))
     assert shown(house, id) == [
@@ -224,6 +273,7 @@ def test_g80_doing_nothing_says_so(house, take) -> None:
 # view_image (G81).
 
 
+@pytest.mark.line("G81")
 def test_g81_an_image_of_the_home_is_kept_and_named_in_the_history(house, take) -> None:
     home = house.broker.settings.home
     (home / "cat.png").write_bytes(PNG)
@@ -252,6 +302,7 @@ def test_g81_an_image_of_the_home_is_kept_and_named_in_the_history(house, take) 
     assert artifacts.read_bytes(house.database, f"{id}/2.1") == PNG
 
 
+@pytest.mark.line("G81")
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
@@ -269,9 +320,21 @@ def test_g81_what_may_not_be_seen_is_refused(house, take, arguments, why) -> Non
     assert house.database.read("SELECT handle FROM artifacts") == []
 
 
+@pytest.mark.line("G81")
+@pytest.mark.parametrize(("more", "fits"), [(0, True), (1, False)])
+def test_g81_an_image_may_have_four_mebibytes(house, take, more, fits) -> None:
+    size = 4 * 1024 * 1024 + more
+    home = house.broker.settings.home
+    (home / "cat.png").write_bytes(PNG + bytes(size - len(PNG)))
+    (text,) = results_of(house, take(call("view_image", path="cat.png")))
+    assert ("is larger than 4,194,304 bytes" in text) is not fits
+    assert len(house.database.read("SELECT handle FROM artifacts")) == int(fits)
+
+
 # Earlier results (G82, G96).
 
 
+@pytest.mark.line("G82")
 def test_g82_later_code_has_the_results_of_earlier_code(house, take, bun) -> None:
     look = "globalThis.result = [$results, $last, $result1, typeof $result9]"
     first = take(
@@ -290,12 +353,14 @@ def test_g82_later_code_has_the_results_of_earlier_code(house, take, bun) -> Non
     )
 
 
+@pytest.mark.line("G82")
 def test_g82_the_first_exec_finds_an_empty_array(house, take, bun) -> None:
     code = "globalThis.result = [$results, typeof $last, typeof $result1]"
     (seen,) = shown(house, take(run(code), runner=bun))
     assert seen["result"] == [[], "undefined", "undefined"]
 
 
+@pytest.mark.line("G82")
 def test_g82_an_agent_does_not_have_anothers_results(house, take, bun) -> None:
     house.agent("ranger")
     take(run("globalThis.result = 'rangers'"), runner=bun, to="ranger")
@@ -315,6 +380,7 @@ def test_code_of_nobody_has_no_results(house, workshop, bun, scripted) -> None:
 # Results above the limit.
 
 
+@pytest.mark.line("G67")
 def test_a_long_result_is_kept_whole_and_shown_in_part(house, take, bun) -> None:
     code = "globalThis.result = 'a'.repeat(50_000) + '\\u0000é'"
     id = take(run(code, id="mine"), runner=bun)
@@ -360,6 +426,7 @@ def test_the_model_is_shown_the_same_part_in_the_turn_and_after_it(
     assert step["result"]["text"] == kept
 
 
+@pytest.mark.line("G67")
 @pytest.mark.parametrize("text", ["é", '"', "\\", "\0", "\n", "😀"])
 def test_any_tools_long_text_is_shown_below_the_limit(house, take, text) -> None:
     id = take(call("recite", text=text, times=20_000))
@@ -372,7 +439,9 @@ def test_any_tools_long_text_is_shown_below_the_limit(house, take, text) -> None
     assert kept.decode() == text * 20_000
 
 
+@pytest.mark.line("G67")
 def test_a_text_at_the_limit_is_shown_whole(house, take) -> None:
+    assert RESULT_CHARACTERS == 16_000
     id = take(call("recite", text="x", times=RESULT_CHARACTERS))
     assert results_of(house, id) == ["x" * RESULT_CHARACTERS]
     assert house.database.read("SELECT handle FROM artifacts") == []

@@ -91,6 +91,7 @@ def test_a_wait_that_a_message_cut_short_names_the_event(use, runtime) -> None:
     assert (details["wake_event_id"], details["wake_stream"]) == (7, "task_input")
 
 
+@pytest.mark.line("G38")
 def test_a_wait_for_several_names_those_that_go_on(use, runtime) -> None:
     task = TaskView(id="a", status="completed", result=1)
     runtime.waited = Waited(task=task, pending=("b",))
@@ -120,6 +121,7 @@ def test_send_kill_and_delegate_reach_the_runtime_with_their_key(use, runtime) -
     ]
 
 
+@pytest.mark.line("G79")
 def test_what_the_runtime_refuses_is_read_by_the_model(use) -> None:
     result = use("kill_task", task_id="ghost")
     assert result.status == "failed"

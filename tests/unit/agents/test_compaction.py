@@ -71,6 +71,7 @@ LONG = "x" * 400  # a hundred tokens
 # How long it is.
 
 
+@pytest.mark.line("P41")
 def test_four_characters_are_a_token_and_an_image_is_4800_characters() -> None:
     image = UserMessage(content=[{"type": "image", "artifact": "a"}])
     assert (estimate(user("12345678")), estimate(user("123456789"))) == (2, 3)
@@ -78,6 +79,7 @@ def test_four_characters_are_a_token_and_an_image_is_4800_characters() -> None:
     assert estimate(answer("1234", "a")) == 3  # "1234", "noop", "{}"
 
 
+@pytest.mark.line("P41")
 def test_the_models_own_count_goes_before_an_estimate() -> None:
     usage = Usage(
         input_tokens=100,
@@ -91,12 +93,14 @@ def test_the_models_own_count_goes_before_an_estimate() -> None:
     assert context_tokens(said[2:], before=7) == 107
 
 
+@pytest.mark.line("P48")
 def test_an_answer_that_was_cut_short_counts_for_nothing() -> None:
     usage = Usage(input_tokens=10_000)
     said = [user(), answer("hm", usage=usage, stop_reason="interrupted")]
     assert context_tokens(said) == estimate_all(said)
 
 
+@pytest.mark.line("P48")
 def test_counts_from_before_a_compaction_are_not_believed() -> None:
     usage = Usage(input_tokens=180_000)
     kept = items(user(), answer("ok", usage=usage), generation=1)
@@ -107,12 +111,14 @@ def test_counts_from_before_a_compaction_are_not_believed() -> None:
     assert context_tokens(said, fresh_from=2) < 100
 
 
+@pytest.mark.line("P41", "P42")
 @pytest.mark.parametrize("window", [200_000, 1_000_000])
 def test_a_large_window_has_pis_reserve_and_pis_tail(window: int) -> None:
     assert threshold(window) == window - RESERVE_TOKENS
     assert keep_limit(window, window) == KEEP_TOKENS
 
 
+@pytest.mark.line("P41", "P42")
 def test_a_small_window_keeps_less_than_it_allows() -> None:
     assert threshold(4_000) == 3_000
     assert keep_limit(4_000, 3_000) == 1_500
@@ -122,6 +128,7 @@ def test_a_small_window_keeps_less_than_it_allows() -> None:
 # Where it is cut.
 
 
+@pytest.mark.line("P42")
 def test_a_cut_keeps_the_newest_turns() -> None:
     said = items(user(LONG), answer(LONG), user(LONG), answer(LONG), user(LONG))
     assert shown(find_cut(said, 250)) == ([1, 2], [], [3, 4, 5])
@@ -132,6 +139,7 @@ def test_what_fits_is_not_cut() -> None:
     assert find_cut([], 10) is None
 
 
+@pytest.mark.line("P42")
 def test_a_message_that_nobody_has_answered_is_never_cut_off() -> None:
     said = items(user("old"), answer("ok"), user(LONG), user("quick"))
     assert shown(find_cut(said, 1)) == ([1, 2], [], [3, 4])
@@ -139,6 +147,7 @@ def test_a_message_that_nobody_has_answered_is_never_cut_off() -> None:
     assert find_cut(items(user(LONG), user(LONG)), 1) is None
 
 
+@pytest.mark.line("P42", "P43")
 def test_a_cut_within_a_turn_has_its_head_apart() -> None:
     said = items(
         user("one"),
@@ -161,11 +170,13 @@ def test_a_turn_that_was_cut_before_has_no_head_any_more() -> None:
     assert shown(find_cut(said, 50)) == ([1, 2], [], [3, 4])
 
 
+@pytest.mark.line("P42")
 def test_a_result_that_is_too_long_itself_stays_with_its_call() -> None:
     said = items(user("go"), answer("", "a"), result("a", LONG * 100))
     assert shown(find_cut(said, 50)) == ([], [1], [2, 3])
 
 
+@pytest.mark.line("P42")
 def test_a_message_between_a_call_and_its_result_is_no_place_to_cut() -> None:
     said = items(
         user("go"), answer(LONG, "a", "b"), result("a"), user("stop"), result("b")
@@ -232,6 +243,7 @@ def test_what_is_kept_and_what_is_summarised_is_all_of_it(
         assert [i for i in said if i.entry_id >= first] == list(cut.kept)
 
 
+@pytest.mark.line("P42")
 @given(conversations(), st.integers(0, 200))
 def test_a_cut_never_separates_a_call_from_its_result(
     said: list[Item], keep: int
@@ -290,6 +302,7 @@ def summary_entry(id: int, text: str, reason: str = "manual") -> dict[str, Any]:
     return entry(id, "context_compaction", data=data)
 
 
+@pytest.mark.line("P46")
 def test_only_the_newest_summary_counts_and_a_request_is_none() -> None:
     request = entry(9, "context_compaction", data={"reason": "manual"})
     history = [summary_entry(5, "new"), entry(6, "user_message"), request]

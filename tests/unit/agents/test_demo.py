@@ -161,6 +161,7 @@ def test_an_interrupt_ends_a_slow_answer_at_once() -> None:
     assert (answer.text, answer.stop_reason) == ("word-1 word-2", "interrupted")
 
 
+@pytest.mark.line("P11")
 def test_the_demo_is_the_model_that_no_name_names() -> None:
     assert (open_model(None).name, open_model("demo").name) == ("demo", "demo")
 

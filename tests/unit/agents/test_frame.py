@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.frame import render
 
 
+@pytest.mark.line("G59")
 def test_a_message_stands_in_its_frame_with_its_source_and_context() -> None:
     frame = {"source": "web", "priority": "wake", "context": {"chat": 7}}
     assert render(frame, "hello") == (
@@ -20,6 +22,7 @@ def test_a_message_stands_in_its_frame_with_its_source_and_context() -> None:
     )
 
 
+@pytest.mark.line("G60")
 def test_time_that_passed_and_a_new_day_are_told() -> None:
     frame = {"priority": "wake", "time_passed_seconds": 61, "date": "2026-11-21"}
     root = ElementTree.fromstring(render(frame, "hello"))
@@ -27,6 +30,7 @@ def test_time_that_passed_and_a_new_day_are_told() -> None:
     assert told == {"time_passed": "61 s", "date_changed": "2026-11-21"}
 
 
+@pytest.mark.line("G60", "G19")
 def test_events_are_told_with_where_they_come_from() -> None:
     event = {
         "stream": "task_output",
@@ -52,6 +56,7 @@ def test_a_message_with_no_news_has_no_updates() -> None:
     assert "context_updates" not in render({"priority": "wake"}, "hello")
 
 
+@pytest.mark.line("G59")
 @given(
     st.text(alphabet=st.characters(min_codepoint=32, exclude_categories=["Cs", "Cn"]))
 )

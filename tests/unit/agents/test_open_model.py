@@ -17,6 +17,7 @@ def found(**variables: str) -> Callable[[str], str | None]:
     return variables.get
 
 
+@pytest.mark.line("P11")
 @pytest.mark.parametrize(
     ("keys", "name"),
     [

@@ -36,6 +36,7 @@ def call(name: str, **arguments: Any) -> ToolCall:
     return ToolCall(id="id", name=name, arguments=arguments)
 
 
+@pytest.mark.line("P6")
 def test_the_signature_becomes_the_schema() -> None:
     assert book_flight == Tool(
         name="book",
@@ -69,11 +70,13 @@ def test_a_tool_without_arguments_takes_an_empty_object() -> None:
     }
 
 
+@pytest.mark.line("P6")
 def test_the_tools_keep_their_order() -> None:
     names = [spec.name for spec in Registry([look, book_flight]).specs()]
     assert names == ["look", "book"]
 
 
+@pytest.mark.line("P6", "P9")
 def test_a_registry_narrows_to_the_named_tools_in_its_own_order() -> None:
     both = Registry([look, book_flight])
     assert both.only(None) is both
@@ -89,6 +92,7 @@ def test_an_unknown_tool_does_nothing_which_is_pure() -> None:
     )
 
 
+@pytest.mark.line("P6")
 def test_good_arguments_are_not_refused_and_reach_the_handler() -> None:
     registry = Registry([book_flight])
     good = call("book", place="Oslo", notes=["window"])
@@ -96,6 +100,7 @@ def test_good_arguments_are_not_refused_and_reach_the_handler() -> None:
     assert registry.execute(good, None).text == "1 to Oslo: ['window']"
 
 
+@pytest.mark.line("P4")
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -121,6 +126,7 @@ def test_every_problem_is_told_up_to_ten() -> None:
     assert len(refusal.text.splitlines()) == 4
 
 
+@pytest.mark.line("P22")
 def test_the_names_and_arguments_of_every_agents_tools_are_a_contract() -> None:
     shapes = {
         each.name: (each.effect, list(each.parameters["properties"]))

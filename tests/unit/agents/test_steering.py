@@ -61,6 +61,7 @@ def told(own: list[Message]) -> list[str]:
 # Calls together and one by one (P31).
 
 
+@pytest.mark.line("P31", "P25")
 def test_calls_of_one_answer_run_together_and_are_answered_in_their_order(
     thinker, pool
 ) -> None:
@@ -81,6 +82,7 @@ def test_calls_of_one_answer_run_together_and_are_answered_in_their_order(
     assert told(own)[2:] == ["one: one", "two: two", "model: ok"]
 
 
+@pytest.mark.line("P31")
 def test_results_are_recorded_as_they_come_and_appended_at_once(
     thinker, journal, pool
 ) -> None:
@@ -133,6 +135,7 @@ def test_calls_that_must_wait_wait_together_and_the_others_are_kept(
     assert told(own)[2:] == [], "the history gets results in order, or not yet"
 
 
+@pytest.mark.line("P31")
 def test_without_a_pool_calls_are_made_one_by_one(thinker, journal) -> None:
     own = says("go")
     think(
@@ -144,6 +147,7 @@ def test_without_a_pool_calls_are_made_one_by_one(thinker, journal) -> None:
     assert kinds == ["start_call", "finish_call"] * 2
 
 
+@pytest.mark.line("P33")
 def test_a_tool_tells_how_far_it_is(thinker, journal) -> None:
     tools = named("one", lambda context: context.report("half way"))
     think(thinker([calls("one"), {"text": "ok"}], tools), [], says("go"))
@@ -153,6 +157,7 @@ def test_a_tool_tells_how_far_it_is(thinker, journal) -> None:
 # A message that wakes (P28): it lands at the next boundary.
 
 
+@pytest.mark.line("P28")
 def test_a_message_that_came_before_the_calls_has_them_all_skipped(
     thinker, inbox, pool
 ) -> None:
@@ -170,6 +175,7 @@ def test_a_message_that_came_before_the_calls_has_them_all_skipped(
     ]
 
 
+@pytest.mark.line("P28", "P31")
 def test_a_message_between_two_calls_has_the_second_skipped(thinker, inbox) -> None:
     tools = (
         named("one", lambda context: inbox.waking.append("wait")),
@@ -185,6 +191,7 @@ def test_a_message_between_two_calls_has_the_second_skipped(thinker, inbox) -> N
     ]
 
 
+@pytest.mark.line("P28")
 def test_a_call_that_had_begun_is_ended_and_not_skipped(
     thinker, journal, inbox
 ) -> None:
@@ -195,6 +202,7 @@ def test_a_call_that_had_begun_is_ended_and_not_skipped(
     assert told(own)[2:4] == ["one: one", "user: wait"]
 
 
+@pytest.mark.line("P27")
 def test_a_message_during_the_last_answer_does_not_lengthen_the_turn(
     thinker, inbox
 ) -> None:
@@ -207,6 +215,7 @@ def test_a_message_during_the_last_answer_does_not_lengthen_the_turn(
 # A message that does not hurry (P29): looked at when the turn would end.
 
 
+@pytest.mark.line("P27", "P29")
 def test_a_quiet_message_is_answered_before_the_turn_ends(thinker, inbox) -> None:
     inbox.quiet.append("by the way")
     own = says("go")
@@ -215,6 +224,7 @@ def test_a_quiet_message_is_answered_before_the_turn_ends(thinker, inbox) -> Non
     assert thought.text == "one\n\ntwo"
 
 
+@pytest.mark.line("P29")
 def test_a_quiet_message_waits_while_tools_are_called(thinker, inbox) -> None:
     inbox.quiet.append("by the way")
     own = says("go")
@@ -231,6 +241,7 @@ def test_a_quiet_message_waits_while_tools_are_called(thinker, inbox) -> None:
 # An interrupt ends the turn, in every phase.
 
 
+@pytest.mark.line("P37")
 def test_an_interrupt_before_the_first_token_ends_the_turn_without_a_word(
     thinker,
 ) -> None:
@@ -240,6 +251,7 @@ def test_an_interrupt_before_the_first_token_ends_the_turn_without_a_word(
     assert (thought.text, thought.is_interrupted) == ("", True)
 
 
+@pytest.mark.line("P37")
 def test_an_interrupt_between_calls_closes_what_is_open(thinker) -> None:
     stops: list[Any] = []
     tools = (

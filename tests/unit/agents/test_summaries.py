@@ -61,6 +61,7 @@ def result(text: str, status: Any = "succeeded", id: str = "a") -> ToolMessage:
 # The transcript.
 
 
+@pytest.mark.line("P45")
 def test_a_transcript_is_text_with_who_said_what() -> None:
     said = [
         UserMessage(content=[{"type": "text", "text": "hi"}, {"type": "image"}]),
@@ -74,6 +75,7 @@ def test_a_transcript_is_text_with_who_said_what() -> None:
     )
 
 
+@pytest.mark.line("P45")
 def test_a_long_result_is_cut_to_2000_characters_and_says_so() -> None:
     text = transcript([result("x" * 5_000)])
     assert text.count("x") == RESULT_CHARACTERS + text.count("exec")
@@ -88,6 +90,7 @@ def test_nothing_that_was_said_can_close_the_tag_it_stands_in(tag: str) -> None:
     assert ask.count("</previous-summary>") == 1
 
 
+@pytest.mark.line("P44")
 def test_a_previous_summary_is_brought_up_to_date() -> None:
     first = ask_for_summary([user("hi")], None, "keep the names", 999)
     again = ask_for_summary([user("hi")], "so far", None, 999)
@@ -108,6 +111,7 @@ def test_a_transcript_that_is_too_long_is_cut_in_its_middle() -> None:
     assert "characters left out" in ask_for_head([user("a" * 500)], 100)
 
 
+@pytest.mark.line("P43")
 def test_a_split_turns_head_stands_behind_the_past() -> None:
     assert merge("past", None) == "past"
     both = merge("past", "head")
@@ -119,6 +123,7 @@ def test_a_split_turns_head_stands_behind_the_past() -> None:
 # Files.
 
 
+@pytest.mark.line("P44")
 def test_tool_calls_show_which_files_were_read_and_modified() -> None:
     said: list[Message] = [
         call("read_file", "1", path="a.txt"),
@@ -137,6 +142,7 @@ def test_tool_calls_show_which_files_were_read_and_modified() -> None:
     assert Files.of_details(found.as_json()) == found
 
 
+@pytest.mark.line("P44")
 def test_the_lists_of_files_come_off_as_they_went_on() -> None:
     files = Files(read=("a b.txt",), modified=("c.txt", "d.txt"))
     text = with_files("## Goal\nwin", files)
@@ -152,6 +158,7 @@ def test_the_lists_of_files_come_off_as_they_went_on() -> None:
 # The digest.
 
 
+@pytest.mark.line("P44")
 def test_a_digest_has_the_headings_and_says_what_it_is() -> None:
     said = [
         user("Build a boat."),

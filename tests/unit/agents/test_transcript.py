@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from agents.messages import (
     Answer,
     AssistantMessage,
@@ -22,6 +24,7 @@ def entry(type: str, text: str = "", **more: Any) -> dict[str, Any]:
     return {"type": type, "content": said, "data": None, "usage": None, **more}
 
 
+@pytest.mark.line("P21")
 def test_an_answer_comes_back_as_it_was() -> None:
     answer = Answer(
         text="I look.",
@@ -42,6 +45,7 @@ def test_an_answer_comes_back_as_it_was() -> None:
     assert to_messages([kept]) == [AssistantMessage(answer=answer)]
 
 
+@pytest.mark.line("P35")
 def test_messages_and_results_come_back_and_the_rest_is_skipped() -> None:
     found = to_messages(
         [

@@ -70,6 +70,7 @@ def look(gallery: Gallery) -> Callable[..., ToolResult]:
 # The tool (G81).
 
 
+@pytest.mark.line("G81")
 def test_a_file_becomes_a_block_that_names_its_artifact(look, gallery) -> None:
     result = look(path="pictures/cat.png")
     assert json.loads(result.text) == {
@@ -91,6 +92,7 @@ def test_a_file_becomes_a_block_that_names_its_artifact(look, gallery) -> None:
     assert gallery.kept == [("turn-1/2", "cat.png", "image/png", PNG)]
 
 
+@pytest.mark.line("G81")
 def test_an_address_is_downloaded(look) -> None:
     result = look(url="https://example.com/dog.png", fidelity="high")
     shown = json.loads(result.text)
@@ -99,6 +101,7 @@ def test_an_address_is_downloaded(look) -> None:
     assert result.blocks[0]["fidelity"] == "high"
 
 
+@pytest.mark.line("G81")
 @pytest.mark.parametrize(
     ("arguments", "given"),
     [
@@ -113,6 +116,7 @@ def test_neither_or_both_is_refused_by_name(look, gallery, arguments, given) -> 
     assert (result.status, result.text, gallery.kept) == ("failed", told, [])
 
 
+@pytest.mark.line("G81")
 def test_an_unknown_fidelity_is_refused(look) -> None:
     result = look(path="a.png", fidelity="best")
     assert result.status == "failed"
@@ -195,6 +199,7 @@ def test_a_link_within_the_home_is_followed_to_where_it_leads(home) -> None:
         assert read(home, path).path == "pictures/cat.png"
 
 
+@pytest.mark.line("P22")
 @pytest.mark.parametrize("path", CLOSED)
 def test_what_is_closed_stays_closed_also_behind_a_link(home, path) -> None:
     (home / "link.png").symlink_to(path)
@@ -509,6 +514,7 @@ def tls_server(net: Net, certificate: Path) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.line("G81")
 def test_too_many_redirects_are_refused(net) -> None:
     url = net.gives("/round", b"", 302, Location="/round")
     with pytest.raises(RuntimeRefused, match=f"more than {MAX_REDIRECTS} redirects"):
@@ -516,6 +522,7 @@ def test_too_many_redirects_are_refused(net) -> None:
     assert len(net.asked) == MAX_REDIRECTS + 1
 
 
+@pytest.mark.line("G81")
 @pytest.mark.parametrize("location", ["file:///etc/passwd", "ftp://example.com/a"])
 def test_a_redirect_to_another_scheme_is_refused(net, location) -> None:
     url = net.gives("/", b"", 302, Location=location)
@@ -523,6 +530,7 @@ def test_a_redirect_to_another_scheme_is_refused(net, location) -> None:
         get(url)
 
 
+@pytest.mark.line("G81")
 @pytest.mark.parametrize("status", [204, 304, 403, 404, 500])
 def test_an_http_error_is_reported(net, status) -> None:
     with pytest.raises(RuntimeRefused, match=rf"answered {status} "):

@@ -28,6 +28,7 @@ def settings(tmp_path: Path) -> Load:
     return load_here
 
 
+@pytest.mark.line("P11")
 def test_an_empty_environment_has_working_defaults(tmp_path: Path) -> None:
     found = load({"HOME": str(tmp_path)}, cwd=tmp_path)
     home = tmp_path / ".local/share/roost"
@@ -53,6 +54,7 @@ def test_the_home_follows_xdg_and_may_be_named(tmp_path: Path) -> None:
     assert named.home == Path.cwd() / "relative"
 
 
+@pytest.mark.line("P11")
 def test_the_process_wins_over_the_directory_which_wins_over_the_home(
     tmp_path: Path, settings: Load
 ) -> None:
@@ -69,12 +71,14 @@ def test_a_dotenv_may_name_the_home(tmp_path: Path) -> None:
     assert load({}, cwd=tmp_path).home == tmp_path / "there"
 
 
+@pytest.mark.line("P11")
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http", "80.5", "1e3", "²"])
 def test_a_port_that_is_none_is_refused(settings: Load, port: str) -> None:
     with pytest.raises(SettingsError, match="PORT is"):
         settings(PORT=port)
 
 
+@pytest.mark.line("P11")
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [

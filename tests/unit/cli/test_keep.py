@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from webapp.cli import roost as group
@@ -51,6 +52,7 @@ def test_gc_counts_by_class_and_a_dry_run_forgets_nothing(home: Path) -> None:
     assert "0 rows were forgotten" in run("gc").stdout
 
 
+@pytest.mark.line("P22")
 def test_sql_only_reads(home: Path) -> None:
     assert run("sql", "SELECT 1 AS one").stdout.split()[-1] == "1"
     told = run("sql", "DELETE FROM agents")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from broker.settings import load
 from workers.variables import Variables
 
 
+@pytest.mark.line("P36")
 def test_a_key_that_changes_in_dotenv_counts_from_the_next_call_on(tmp_path) -> None:
     home, cwd = tmp_path / "home", tmp_path / "cwd"
     home.mkdir()
@@ -21,6 +24,7 @@ def test_a_key_that_changes_in_dotenv_counts_from_the_next_call_on(tmp_path) -> 
     assert variables.find("KEY") == "newer"
 
 
+@pytest.mark.line("P11")
 def test_the_process_s_own_variable_wins_and_an_empty_one_is_not_set(tmp_path) -> None:
     (tmp_path / ".env").write_text("KEY=file\nEMPTY=file\n")
     given = {"ROOST_HOME": str(tmp_path), "KEY": "process", "EMPTY": ""}
