@@ -344,11 +344,27 @@ def refuse_child(tx: Transaction, parent_id: str) -> None:
 
 
 def _depth(tx: Transaction, agent_id: str) -> int:
-    """Count the agents above one, no further than the limit."""
-    depth, id = 0, agent_id
-    while depth < DEPTH_LIMIT:
+    return len(_above(tx, agent_id))
+
+
+def _above(tx: Transaction, agent_id: str) -> list[str]:
+    """The agents above one, nearest first, no further than the limit."""
+    above: list[str] = []
+    id: str = agent_id
+    while len(above) < DEPTH_LIMIT:
         row = tx.one("SELECT parent_id FROM agents WHERE id = ?", id)
         if row is None or row["parent_id"] is None:
             break
-        depth, id = depth + 1, row["parent_id"]
-    return depth
+        id = row["parent_id"]
+        above.append(id)
+    return above
+
+
+def may_stop(tx: Transaction, agent_id: str, task: Row) -> bool:
+    """Whether an agent may kill a task: nobody's, its own, one of an agent below it, or
+    one that answers its own question."""
+    owner = task["agent_id"]
+    if owner in (None, agent_id) or agent_id in _above(tx, owner):
+        return True
+    cause = tx.one("SELECT source FROM events WHERE id = ?", task["cause_id"] or 0)
+    return cause is not None and agent_of(cause["source"]) == agent_id

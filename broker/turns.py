@@ -16,6 +16,8 @@ from typing import Any, Final
 
 from broker import (
     agents,
+    budgets,
+    costs,
     entries,
     events,
     frames,
@@ -42,6 +44,8 @@ UNREAD_LIMIT: Final = 1_000
 # A failing turn is tried this often in all, with back-off between, before it is a dead
 # letter: 2, 4, 8 … seconds, halved at random so that many do not come back at once.
 MAX_ATTEMPTS: Final = 4
+# How many of an agent's newest events are looked at for what its tasks put out.
+PROGRESS_EVENTS: Final = 200
 # What a retried turn reads where a message stood that it has given back.
 GIVEN_AWAY: Final = [
     {"type": "text", "text": "(A message stood here. Another turn has answered it.)"}
@@ -294,7 +298,8 @@ def _open(tx: Transaction, agent: Row, row: Row, inputs: list[Row]) -> None:
     quiet = [event for event in inputs if event is not waking]
     is_news = waking is not None and waking["kind"] == "task_update"
     last_at = _last_at(tx, agent)
-    frame = frames.build(waking, quiet, last_at=last_at, now=now_us())
+    news = [*_progress(tx, agent, last_at), *quiet]
+    frame = frames.build(waking, news, last_at=last_at, now=now_us())
     entries.append(
         tx,
         agent["id"],
@@ -330,6 +335,25 @@ def _last_at(tx: Transaction, agent: Row) -> int | None:
     return last["created_at"] if last else None
 
 
+def _progress(tx: Transaction, agent: Row, last_at: int | None) -> list[Row]:
+    """What tasks in the background have put out since the agent last did anything: it
+    hurries nobody and is nobody's input, but it is news (G60). Only the newest of an
+    agent's events are looked at, so a task that floods them costs no more."""
+    rows = tx.execute(
+        "SELECT newest.* FROM (SELECT * FROM events WHERE scope = ?"
+        " ORDER BY id DESC LIMIT ?) AS newest JOIN tasks ON tasks.id = newest.subject"
+        " WHERE newest.kind = 'task_update' AND newest.created_at > ?"
+        " AND newest.priority = 'normal' AND tasks.type <> 'turn'"
+        " AND tasks.awaited_by IS NULL AND tasks.status = 'running'"
+        " ORDER BY newest.id",
+        f"agent/{agent['id']}",
+        PROGRESS_EVENTS,
+        last_at or 0,
+    )
+    told = [events.shape(row) for row in rows]
+    return [e for e in told if updates.is_output(str(e["payload"].get("task_kind")))]
+
+
 def _as_content(waking: Row | None, quiet: list[Row]) -> list[dict[str, Any]]:
     blocks = [] if waking is None else [{"type": "text", "text": waking["body"]}]
     if quiet:
@@ -351,11 +375,14 @@ def emit_fenced(
 
 
 def complete(tx: Transaction, turn: Turn, reply: Reply) -> None:
-    """End the turn: result, reply, inputs read, lease released, next turn hinted."""
+    """End the turn: result, reply, inputs read, lease released, next turn hinted.
+
+    It has also used what the summaries took that were made within it.
+    """
     leases.guard(tx, turn.id, turn.epoch)
-    tx.execute(
-        "UPDATE tasks SET usage = ? WHERE id = ?", json.dump(reply.usage), turn.id
-    )
+    summaries = costs.summaries_of(tx, turn.id)
+    usage = costs.total([reply.usage, *(each["usage"] for each in summaries)])
+    tx.execute("UPDATE tasks SET usage = ? WHERE id = ?", json.dump(usage), turn.id)
     result: dict[str, Any] = {"text": reply.text}
     if reply.is_interrupted:
         result["interrupted"] = True
@@ -378,6 +405,7 @@ def fail(
 
 
 def _back_off(tx: Transaction, turn: Turn, error: dict[str, Any]) -> None:
+    budgets.release(tx, turn.id)
     delay = min(BACKOFF_SECONDS * 2 ** (turn.attempts - 1), BACKOFF_LIMIT_SECONDS)
     delay *= random.uniform(0.5, 1.0)
     # A provider that names a delay gets it, up to the same limit.
@@ -565,8 +593,12 @@ def _why(waits: Sequence[Park]) -> dict[str, Any]:
 
 
 def _is_over(tx: Transaction, wait: Park) -> bool:
+    if wait.why.get("kind") == budgets.KIND and budgets.has_room(tx, wait.why):
+        return True
     if wait.deadline_at is not None and wait.deadline_at <= now_us():
         return True
+    if wait.why.get("kind") == budgets.KIND:
+        return False
     for target_id in wait.target_ids:
         row = tx.one(
             f"SELECT finished_at FROM tasks WHERE id = ?{tx.for_update}", target_id

@@ -20,6 +20,27 @@ from broker.times import now_us, rfc3339
 CHANNEL: Final = "tasks"
 # What an event shows of the error or the result that it tells of.
 SHOWN_CHARACTERS: Final = 2_000
+# And of a piece of output: its end. The whole is in the log.
+OUTPUT_CHARACTERS: Final = 200
+# What happens to a task, as against what it puts out: `stdout`, `stderr`, and whatever
+# an outside worker calls its own.
+_LIFE: Final = frozenset(
+    {
+        *TERMINAL,
+        "spawn",
+        "started",
+        "retry",
+        "retried",
+        "dropped",
+        "handed_over",
+        "worker_lost",
+        "process_killed",
+        "await_timeout",
+        "input",
+        "start",
+        "exit",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +98,11 @@ def _tell(
     )[0]
 
 
+def is_output(kind: str) -> bool:
+    """Whether an update of this kind is something that a task has put out."""
+    return kind not in _LIFE
+
+
 def _priority(kind: str, payload: dict[str, Any]) -> Priority:
     """An end wakes; all else does not hurry; the payload may say otherwise (G27)."""
     asked = str(payload.get("priority", "")).lower()
@@ -91,6 +117,8 @@ def _body(task_id: str, kind: str, payload: dict[str, Any], result: str | None) 
         return f"{said}. Its result: {_cut(result)}"
     if kind in set(TERMINAL) and payload.get("message"):
         return f"{said}. {_cut(str(payload['message']))}"
+    if is_output(kind) and isinstance(payload.get("text"), str):
+        return f"{said}. {payload['text'][-OUTPUT_CHARACTERS:]}"
     return said
 
 

@@ -55,7 +55,7 @@ class LoggedJournal(TurnJournal):
             "The model answered.",
             action="model_call",
             step=number,
-            model=self._model_name,
+            model=answer.model or self._model_name,
             ok=True,
             stop_reason=answer.stop_reason,
             tool_calls=len(answer.tool_calls),

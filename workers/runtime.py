@@ -164,7 +164,13 @@ class TurnRuntime:
         if task_id == self._turn.id:
             raise RuntimeRefused("A turn cannot kill itself; just answer.")
         with self._write() as tx:
-            if not _view(tasks.get(tx, task_id)).is_over:
+            task = tasks.get(tx, task_id)
+            if not together.may_stop(tx, self._agent_id, task):
+                raise RuntimeRefused(
+                    f"The task {task_id} is of the agent {task['agent_id']}, which is "
+                    "neither yours nor answers you. Ask that agent to stop it."
+                )
+            if not _view(task).is_over:
                 tasks.kill(tx, task_id, reason)
 
     def _post(self, tx: Transaction, agent_id: str, key: str, text: str) -> Posted:

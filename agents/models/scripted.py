@@ -36,6 +36,7 @@ from agents.messages import (
     UserMessage,
 )
 from agents.models.base import Delta, ModelError, Request
+from agents.models.provider import RETRY_AFTER_LIMIT_SECONDS
 
 FIELDS: Final = frozenset(
     [
@@ -161,11 +162,12 @@ def _fits(when: dict[str, str], last_input: str) -> bool:
 
 def _as_error(error: dict[str, Any]) -> ModelError:
     status = int(error.get("status", 500))
+    after = error.get("retry_after_seconds")
     return ModelError(
         error.get("message", f"scripted error {status}"),
         kind=error.get("kind", f"http_{status}"),
-        is_retriable=status in _RETRIABLE,
-        retry_after_seconds=error.get("retry_after_seconds"),
+        is_retriable=status in _RETRIABLE and (after or 0) <= RETRY_AFTER_LIMIT_SECONDS,
+        retry_after_seconds=after,
     )
 
 

@@ -183,6 +183,8 @@ BROAD: Final = frozenset(
     [
         "agents/hooks.py",  # a hook is foreign code; the model is told
         "agents/tools/registry.py",  # the tool boundary: the model reads it
+        "agents/models/listening.py",  # SDKs raise anything; it becomes a ModelError
+        "workers/hooks.py",  # a hook is foreign code; it is reported and left out
         "workers/turns.py",  # the turn boundary: it becomes the turn's failure
         "workers/summariser.py",  # whatever a model does, there is a summary
         "workers/batcher.py",  # one bad batch may not end the thread for all

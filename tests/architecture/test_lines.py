@@ -7,6 +7,7 @@ marks the tests that hold it. `pytest -m 'line'` runs them all.
 from __future__ import annotations
 
 import ast
+import functools
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ WANTED: Final = _numbers("G", (7, 22), (31, 38), (53, 82), (112, 112)) | _number
 )
 
 
+@functools.cache
 def _said() -> dict[str, str]:
     return {
         mark: sentence
@@ -47,6 +49,7 @@ def _marks(path: Path) -> Iterator[tuple[str, str]]:
                         yield ast.literal_eval(argument), node.name
 
 
+@functools.cache
 def _tests() -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):

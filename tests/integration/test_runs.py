@@ -11,8 +11,9 @@ from agents.messages import UserMessage
 from agents.models import open_model
 from agents.models.base import Request
 from agents.models.scripted import ScriptedModel
-from broker import agents, entries, events, generations, tasks
+from broker import agents, entries, events, generations, tasks, updates
 from broker.events import EventFilter, NewEvent
+from broker.leases import Worker
 from broker.states import Priority, Stream
 from sandbox import Outcome
 from webapp.app import create_app
@@ -68,6 +69,32 @@ def test_the_model_reads_its_message_in_a_frame_with_the_news(house, workshop) -
     assert [(each.text, each.get("stream"), each.get("source")) for each in news] == [
         ("it rains", "external", "weather")
     ]
+
+
+@pytest.mark.line("G60", "G61")
+def test_what_a_task_in_the_background_puts_out_is_news_until_it_ends(
+    house, workshop
+) -> None:
+    background = {"name": "exec", "arguments": {"code": "1", "wait_seconds": 0}}
+    model = Listening(
+        {"tool_calls": [background]}, {"text": "begun"}, {"text": "a"}, {"text": "b"}
+    )
+    taker = workshop.taker(model)
+    house.post("run it")
+    taker.take(house.hints.pop(0))
+    with house.write() as tx:
+        claimed = tasks.claim(tx, "exec-1", Worker(owner="exec-worker"))
+        for text in ("one", "two", "three"):
+            updates.append(tx, "exec-1", "stdout", {"text": text})
+    house.post("and?")
+    taker.take(house.hints.pop())
+    (update,) = ElementTree.fromstring(model.heard()[-1]).iter("event")
+    assert update.text == "Task exec-1: stdout. three"
+    assert (update.get("task_id"), update.get("count")) == ("exec-1", "3")
+    house.post("and now?")  # nothing new
+    taker.take(house.hints.pop())
+    assert not list(ElementTree.fromstring(model.heard()[-1]).iter("event"))
+    assert claimed is not None
 
 
 @pytest.mark.line("G63")

@@ -13,7 +13,8 @@ from agents.messages import ToolMessage, ToolResult
 from agents.tools import ToolContext, tool
 from agents.tools.builtin import RESULT_CHARACTERS
 from agents.transcript import to_messages
-from broker import artifacts, entries, results, steps, tasks, updates
+from broker import agents, artifacts, entries, results, steps, tasks, updates
+from broker.agents import AgentChange
 from sandbox import Outcome
 from webapp.app import create_app
 
@@ -259,6 +260,22 @@ def test_g79_a_kill_takes_the_children_too(house, take) -> None:
     id = take(call("kill_task", task_id="top", reason="enough"))
     assert shown(house, id) == [{"ok": True}]
     assert {house.status(each) for each in ("top", "middle", "leaf")} == {"cancelled"}
+
+
+@pytest.mark.line("G79")
+def test_g79_a_task_of_another_agent_is_not_killed_unless_it_is_below(
+    house, take
+) -> None:
+    house.agent("owl")
+    with house.write() as tx:
+        agents.upsert(tx, "owlet", AgentChange(), parent_id="scout")
+    for id, owner in (("owls", "owl"), ("owlets", "owlet"), ("mine", "scout")):
+        house.create("exec", id=id, agent_id=owner)
+    for id in ("owlets", "mine"):
+        assert shown(house, take(call("kill_task", task_id=id))) == [{"ok": True}]
+    (refusal,) = results_of(house, take(call("kill_task", task_id="owls")))
+    assert "is of the agent owl, which is neither yours" in refusal
+    assert house.status("owls") == "queued"
 
 
 @pytest.mark.line("G80")
