@@ -671,3 +671,50 @@ def test_an_agents_state_follows_its_turns_through_a_whole_life(store) -> None:
         "idle",
         "stopped",
     ]
+
+
+# What is too much, or cannot be read.
+
+
+def test_a_pile_of_what_does_not_hurry_is_read_in_parts(store) -> None:
+    store.agent("scout")
+    body = "x" * (turns.QUIET_CHARACTERS // 4)
+    quiet = [store.post(body, priority=Priority.NORMAL).event_id for _ in range(10)]
+    taken = []
+    while len(taken) < len(quiet):
+        turn = store.take_turn("go")
+        news = [each["id"] for each in turn.inputs if each["body"] == body]
+        assert 0 < len(news) <= 4
+        taken += news
+        store.complete(turn)
+    assert taken == quiet
+
+
+def test_many_small_things_that_do_not_hurry_are_read_at_once(store) -> None:
+    store.agent("scout")
+    for number in range(120):
+        store.post(f"note {number}", priority=Priority.LOW)
+    assert len(store.take_turn("go").inputs) == 121
+
+
+def test_a_turn_that_cannot_be_claimed_becomes_a_dead_letter_and_no_other_waits(
+    store,
+) -> None:
+    store.agent("scout")
+    broken, next_one = (store.post(text).turn_id for text in ("bad", "good"))
+    error = {"type": "turn_failed", "message": "MemoryError: "}
+    for attempt in range(turns.CLAIMS_LIMIT):
+        with store.write() as tx:
+            turns.claim_failed(tx, broken, error)
+        assert store.task(broken)["crashes"] == attempt + 1
+        if attempt == 0:
+            turn = store.claim_turn(broken)
+            assert turn.id == next_one
+            store.complete(turn)
+        with store.write() as tx:
+            tx.execute("UPDATE tasks SET not_before_at = NULL WHERE id = ?", broken)
+    with store.write() as tx:
+        turns.claim_failed(tx, broken, error)
+    assert store.status(broken) == "failed"
+    assert tasks.shape(store.task(broken))["error"]["message"] == "MemoryError: "
+    assert store.state() == "idle"

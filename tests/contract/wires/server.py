@@ -43,6 +43,12 @@ class Asked:
     body: Any
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Of a burst of calls, more than five (the default) are connected at once.
+    request_queue_size = 128
+
+
 class FakeServer:
     """Answers each request with the next exchange, the last one for ever."""
 
@@ -51,8 +57,7 @@ class FakeServer:
         self.exchanges: list[Exchange] = []
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"fake": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def gives(self, *exchanges: Exchange) -> None:

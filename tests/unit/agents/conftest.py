@@ -15,7 +15,14 @@ from agents.messages import Answer, ToolCall, ToolResult, UserMessage
 from agents.models.base import Delta, Model, ModelError
 from agents.models.scripted import ScriptedModel
 from agents.runtime import RuntimeRefused, TaskView, Waited
-from agents.thinker import Limits, Standing, StartedAnswer, StartedCall, Thinker
+from agents.thinker import (
+    Estimate,
+    Limits,
+    Standing,
+    StartedAnswer,
+    StartedCall,
+    Thinker,
+)
 from agents.tools.registry import Registry, Tool
 
 Told = tuple[Any, ...]
@@ -33,16 +40,23 @@ class MemoryJournal:
     recorded: dict[str, ToolResult] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     heard: list[list[str]] = field(default_factory=list)
+    estimates: list[Estimate] = field(default_factory=list)
+    max_output_tokens: int | None = None
     attempt: int = 1
     _last: int = 0
 
     def start_answer(
-        self, model_name: str, heard: Sequence[UserMessage]
+        self, model_name: str, heard: Sequence[UserMessage], estimate: Estimate
     ) -> StartedAnswer:
         self._last += 1
+        self.estimates.append(estimate)
         self.heard.append([message.text for message in heard])
         self.told.append(("start_answer", self._last, model_name))
-        return StartedAnswer(number=self._last, attempt=self.attempt)
+        return StartedAnswer(
+            number=self._last,
+            attempt=self.attempt,
+            max_output_tokens=self.max_output_tokens,
+        )
 
     def delta(self, number: int, delta: Delta) -> None:
         self.told.append(("delta", number, delta.kind, delta.text))

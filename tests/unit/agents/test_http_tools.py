@@ -122,6 +122,81 @@ def test_a_bad_declaration_is_refused_with_what_to_change(change, says) -> None:
     assert says in str(refusal.value)
 
 
+def nested(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(depth):
+        schema = {"not": schema}
+    return schema
+
+
+SELF = {"$ref": "#/$defs/a"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        ({"$ref": "http://127.0.0.1:1/x"}, "$.properties.city.$ref: 'http://127.0"),
+        ({"$ref": "file:///etc/passwd"}, "not in this schema, and nothing is fetched"),
+        ({"$ref": "other.json#/x"}, "not in this schema, and nothing is fetched"),
+        ({"$ref": "#/$defs/ghost"}, "'#/$defs/ghost' leads nowhere"),
+        ({"$ref": "#ghost"}, "'#ghost' leads nowhere"),
+        ({"$ref": "#/type"}, "'#/type' is no schema"),
+        ({"$ref": "#/properties/city"}, "city.$ref: it leads back to itself"),
+        ({"$defs": {"a": {"not": SELF}}, **SELF}, "leads nowhere"),
+        ({"$dynamicRef": "#x"}, "$.properties.city.$dynamicRef: only $ref is known"),
+        ({"$id": "http://x/"}, "$.properties.city.$id: only the whole schema may"),
+        ({"properties": {"x": {"$ref": "x"}}}, "city.properties.x.$ref: 'x' is not"),
+        (nested(60), "$: it is nested deeper than 50"),
+        (nested(5000), "$: it is nested deeper than 50"),
+    ],
+)
+def test_a_schema_that_could_not_check_arguments_is_refused(schema, says) -> None:
+    parameters = {"type": "object", "properties": {"city": schema}}
+    with pytest.raises(BadDeclaration) as refusal:
+        declare(declaration(parameters=parameters))
+    assert "`parameters` is no JSON Schema: $" in str(refusal.value)
+    assert says in str(refusal.value)
+
+
+def test_definitions_that_lead_in_a_circle_are_refused() -> None:
+    defs = {"a": {"anyOf": [{}, {"$ref": "#/$defs/b"}]}, "b": {"not": SELF}}
+    with pytest.raises(BadDeclaration, match=r"\$ref: it leads back to itself\."):
+        declare(declaration(parameters={**CITY, "$defs": defs}))
+
+
+def test_references_in_a_row_have_an_end() -> None:
+    defs = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(5000)}
+    city = {"$ref": "#/$defs/d0"}
+    parameters = {"properties": {"city": city}, "$defs": {**defs, "d5000": {}}}
+    with pytest.raises(BadDeclaration, match="more than 50 references in a row"):
+        declare(declaration(parameters=parameters))
+
+
+def test_a_recursive_schema_checks_what_is_recursive() -> None:
+    tree = {"properties": {"kids": {"items": {"$ref": "#/$defs/tree"}}}}
+    tree["additionalProperties"] = False  # type: ignore[assignment]
+    parameters = {
+        "properties": {"city": {}, "tree": {"$ref": "#/$defs/tree"}, "$ref": {}},
+        "$defs": {"tree": tree},
+    }
+    registry = Registry([a_tool(parameters=parameters)])
+
+    def refusal(tree: Any) -> ToolResult | None:
+        arguments = {"city": "Oslo", "tree": tree}
+        return registry.refuse(ToolCall(id="id", name="weather", arguments=arguments))
+
+    assert refusal({"kids": [{"kids": []}]}) is None
+    found = refusal({"kids": [{"kid": []}]})
+    assert found is not None
+    assert "'kid' was unexpected" in found.text
+    deep: dict[str, Any] = {}
+    for _ in range(100):
+        deep = {"kids": [deep]}
+    found = refusal(deep)
+    assert found is not None
+    assert found.text.endswith("- they are nested deeper than 100.")
+
+
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(BadDeclaration, match="`name`: Field required"):
         declare({})

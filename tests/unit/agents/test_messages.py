@@ -12,6 +12,7 @@ from agents.messages import (
     Answer,
     AssistantMessage,
     Message,
+    Native,
     ToolCall,
     ToolMessage,
     ToolResult,
@@ -19,6 +20,7 @@ from agents.messages import (
     UserMessage,
     close_abandoned_calls,
     open_calls,
+    with_own_ids,
 )
 
 
@@ -123,3 +125,25 @@ def test_the_text_of_a_message_is_its_text_blocks() -> None:
         ]
     )
     assert message.text == "a\n\nb"
+
+
+def test_calls_without_an_id_of_their_own_are_given_one() -> None:
+    def call(id: str) -> ToolCall:
+        return ToolCall(id=id, name="noop", arguments={})
+
+    before = AssistantMessage(answer=Answer(tool_calls=(call("c"),)))
+    native = Native(provider="acme", model="m", items=({"id": "c"},))
+    answer = Answer(
+        tool_calls=(call("c"), call("d"), call("d"), call(""), call("")), native=native
+    )
+    changed = with_own_ids(answer, [before], step=7)
+    ids = [each.id for each in changed.tool_calls]
+    assert ids == ["c-7-1", "d", "d-7-3", "call-7-4", "call-7-5"]
+    assert changed.native is None
+
+
+def test_calls_with_ids_of_their_own_keep_them_and_the_provider_s_form() -> None:
+    native = Native(provider="acme", model="m", items=({"id": "c"},))
+    call = ToolCall(id="c", name="noop", arguments={})
+    answer = Answer(tool_calls=(call,), native=native)
+    assert with_own_ids(answer, [], step=1) is answer

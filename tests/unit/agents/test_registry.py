@@ -144,3 +144,33 @@ def test_the_names_and_arguments_of_every_agents_tools_are_a_contract() -> None:
         "recall": ("pure", ["query", "limit"]),
     }
     assert all(each.description for each in builtin_tools())
+
+
+@pytest.mark.line("G75")
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("exec", {"code": "1", "wait_seconds": None}),
+        ("await_task", {"task_id": "a", "wait_seconds": None}),
+        ("delegate", {"agent_id": "a", "text": "b", "wait_seconds": None}),
+        ("recall", {"query": "a", "limit": None}),
+        ("read_artifact", {"handle": "a", "offset": None}),
+    ],
+)
+def test_what_is_no_number_is_refused(name, arguments, number) -> None:
+    filled = {key: number if v is None else v for key, v in arguments.items()}
+    refusal = Registry(builtin_tools()).refuse(call(name, **filled))
+    assert refusal is not None
+    assert refusal.status == "failed"
+    assert "NaN or an Infinity, which is no number in JSON" in refusal.text
+
+
+def test_a_number_that_no_check_can_hold_is_refused() -> None:
+    tenths = {"properties": {"n": {"multipleOf": 0.1}}}
+    odd = Tool(
+        name="odd", description="", effect="pure", parameters=tenths, handler=print
+    )
+    refusal = Registry([odd]).refuse(call("odd", n=10**400))
+    assert refusal is not None
+    assert "too large" in refusal.text

@@ -363,6 +363,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         headers = self.headers
         self.net.asked.append((self.path, headers["Host"], headers["Cookie"]))
+        if self.path == "/drip":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+            while not self.net.is_stuck.wait(0.02):
+                self.wfile.write(b".")
+            return
         status, named, body = self.net.answers[self.path]
         self.send_response(status)
         for name, value in named.items():
@@ -563,6 +568,11 @@ def test_a_server_that_says_no_more_is_given_up(net) -> None:
     with pytest.raises(RuntimeRefused, match="it took too long"):
         get(net.gives("/stuck", b"x", Content_Length="10"), timeout_seconds=0.2)
     assert time.monotonic() - began < 5
+
+
+def test_headers_that_drip_end_in_time(net) -> None:
+    with pytest.raises(RuntimeRefused, match="it took too long"):
+        get(net.url("/drip"), timeout_seconds=0.2)
 
 
 def test_nobody_at_home_is_reported() -> None:
