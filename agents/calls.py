@@ -129,6 +129,7 @@ def _result_of(thinker: Thinker, call: ToolCall, started: StartedCall) -> ToolRe
         agent_id=thinker.agent_id,
         turn_id=thinker.turn_id,
         runtime=thinker.runtime,
+        stop=thinker.stop,
         report=lambda text: thinker.journal.report(call, started.number, text),
     )
     made = thinker.hooks.before(call, context)

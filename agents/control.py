@@ -118,6 +118,12 @@ class Stop:
         if self._why is not None:
             self.interrupt.set()
 
+    def hand_over(self) -> None:
+        """Raise that the process drains, if it does: a call that was cut short for that
+        is another worker's to make."""
+        if isinstance(self._why, HandedOver):
+            raise self._why
+
     def check(self) -> None:
         """Raise what was asked for; every step boundary calls this."""
         if self._why is not None:

@@ -9,21 +9,25 @@ what has come in; docs/explanation/steering.md tells what becomes of that.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from agents.calls import answer_calls
+from agents.compaction import estimate_all, tokens_in
 from agents.messages import (
     Answer,
     AssistantMessage,
     Message,
     Usage,
     open_calls,
+    with_own_ids,
 )
-from agents.models.base import CONTEXT_OVERFLOW, ModelError, Request
+from agents.models.base import CONTEXT_OVERFLOW, ModelError, Request, ToolSpec
+from agents.models.catalogue import known
 from agents.runtime import Runtime, RuntimeRefused
-from agents.thinker import Conversation, Limits, Thinker
+from agents.thinker import Conversation, Estimate, Limits, Thinker
 
 
 class LimitReached(Exception):
@@ -120,13 +124,17 @@ def _ask(thinker: Thinker, conversation: Conversation) -> None:
 def _answer(thinker: Thinker, conversation: Conversation) -> Answer:
     system = thinker.system()
     shown = thinker.hooks.context_of([*conversation.past, *conversation.own])
-    started = thinker.journal.start_answer(thinker.model.name, conversation.heard)
+    tools, name = thinker.tools.specs(), thinker.model.name
+    started = thinker.journal.start_answer(
+        name, conversation.heard, _estimate(name, system, shown, tools)
+    )
     request = Request(
         system=system,
         messages=shown,
-        tools=thinker.tools.specs(),
+        tools=tools,
         attempt=started.attempt,
         thinking=thinker.thinking,
+        max_output_tokens=started.max_output_tokens,
         cache_key=thinker.agent_id,
         image_bytes=_find_image(thinker.runtime),
     )
@@ -140,11 +148,24 @@ def _answer(thinker: Thinker, conversation: Conversation) -> Answer:
         thinker.journal.fail_answer(started.number, error)
         raise
     thinker.stop.check()
+    told = [*conversation.past, *conversation.own]
+    answer = with_own_ids(answer, told, started.number)
     effects: dict[str, str] = {
         call.id: thinker.tools.effect_of(call.name) for call in answer.tool_calls
     }
     thinker.journal.finish_answer(started.number, answer, effects)
     return answer
+
+
+def _estimate(
+    name: str, system: str, messages: Sequence[Message], tools: Sequence[ToolSpec]
+) -> Estimate:
+    """Of several models (with a comma between) the one that says most counts."""
+    told = json.dumps([tool.as_json() for tool in tools])
+    return Estimate(
+        input_tokens=tokens_in(len(system) + len(told)) + estimate_all(messages),
+        output_tokens=max(known(each).output_tokens for each in name.split(",")),
+    )
 
 
 def _find_image(runtime: Runtime) -> Callable[[str], bytes]:

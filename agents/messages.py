@@ -7,7 +7,7 @@ per tool call. Providers' own formats exist only inside their adapters.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Literal
 
 StopReason = Literal["end", "tool_use", "length", "refusal", "interrupted"]
@@ -145,6 +145,30 @@ class ToolMessage:
 
 
 Message = UserMessage | AssistantMessage | ToolMessage
+
+
+def with_own_ids(answer: Answer, conversation: Sequence[Message], step: int) -> Answer:
+    """Give every call of an answer an id that no other call of the conversation has.
+
+    Results find their calls by id, and so does the journal; some servers send none, or
+    the same ones in every answer. An answer so changed is no longer its provider's.
+    """
+    taken = {
+        call.id
+        for message in conversation
+        if isinstance(message, AssistantMessage)
+        for call in message.answer.tool_calls
+    }
+    calls: list[ToolCall] = []
+    for number, call in enumerate(answer.tool_calls, start=1):
+        id = call.id
+        if not id or id in taken:
+            id = f"{id or 'call'}-{step}-{number}"
+        taken.add(id)
+        calls.append(replace(call, id=id))
+    if tuple(calls) == answer.tool_calls:
+        return answer
+    return replace(answer, tool_calls=tuple(calls), native=None)
 
 
 def open_calls(messages: Sequence[Message]) -> list[ToolCall]:

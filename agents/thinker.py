@@ -34,11 +34,21 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a model call may use: about so much input, at the most so much output."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StartedAnswer:
-    """A journalled model call; `attempt` counts the tries of this step from 1."""
+    """A journalled model call; `attempt` counts the tries of this step from 1. A budget
+    may leave less than the model's own limit for its output."""
 
     number: int
     attempt: int
+    max_output_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +72,10 @@ class Journal(Protocol):
     """Where a turn is written down, step by step."""
 
     def start_answer(
-        self, model_name: str, heard: Sequence[UserMessage]
+        self, model_name: str, heard: Sequence[UserMessage], estimate: Estimate
     ) -> StartedAnswer:
-        """A model call is about to be made; `heard` has come in since the last."""
+        """A model call is about to be made; `heard` has come in since the last. Raises
+        Parked where no budget has room for it."""
 
     def delta(self, number: int, delta: Delta) -> None:
         """A piece of its answer has come."""

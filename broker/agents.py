@@ -13,9 +13,13 @@ from broker.errors import BadId, Conflict, NotFound
 from broker.times import now_us, rfc3339
 
 _ID: Final = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
+# The ids that Roost gives to tasks of its own.
+_TASK_ID: Final = re.compile(r"(turn|exec|prompt)-[0-9]+")
 ID_LENGTH: Final = 64
 # `unread` counts no further than this: the exact depth of a flood helps nobody.
 UNREAD_SHOWN: Final = 10_000
+# Meters count billionths of a dollar (broker.budgets).
+_NANO: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,21 +47,37 @@ def upsert(
     *,
     parent_id: str | None = None,
 ) -> tuple[str, bool]:
-    """Make the agent, or change the one that has this id; True when it was made.
+    """Make the agent, or change the one that has this id; True when it was made. One
+    that was stopped comes back to work.
 
     `parent_id` is the agent that makes it, if an agent does.
     """
     if id is not None and tx.one("SELECT 1 AS x FROM agents WHERE id = ?", id):
+        tx.execute("UPDATE agents SET archived_at = NULL WHERE id = ?", id)
         update(tx, id, change)
         return id, False
+    if id is not None:
+        _refuse_task_id(tx, id)
     made = _insert(tx, check_id(id) if id else _free_id(tx), change, parent_id)
     # Nothing was made when somebody else was faster: then there is one to change.
     return (made, True) if made else upsert(tx, id, change)
 
 
+def exists(tx: Transaction, id: str) -> bool:
+    """Whether there is an agent of this id, stopped or not."""
+    return tx.one("SELECT 1 AS x FROM agents WHERE id = ?", id) is not None
+
+
+def _refuse_task_id(tx: Transaction, id: str) -> None:
+    """One name, one thing: tools, `why` and `show` take either kind of id."""
+    is_taken = tx.one("SELECT 1 AS x FROM tasks WHERE id = ?", id) is not None
+    if is_taken or _TASK_ID.fullmatch(id):
+        raise Conflict(f"{id} is the id of a task. Choose another for the agent.")
+
+
 def update(tx: Transaction, id: str, change: AgentChange) -> None:
-    """Change what the caller named; an archived agent comes back to work."""
-    columns, values = ["updated_at = ?", "archived_at = NULL"], [now_us()]
+    """Change what the caller named; the rest stays."""
+    columns, values = ["updated_at = ?"], [now_us()]
     for name, value in _columns(change).items():
         columns.append(f"{name} = ?")
         values.append(value)
@@ -117,7 +137,7 @@ def refresh(tx: Transaction, id: str | None) -> None:
 
 def get(database: Database, id: str) -> Row:
     """Return the agent as the API shows it."""
-    row = database.read_one(f"{_SELECT} WHERE id = ?", _day_start(), id)
+    row = database.read_one(f"{_SELECT} WHERE id = ?", _today(), id)
     if row is None:
         raise NotFound("agent", id, nearest=_nearest(database, id))
     return shape(database, row)
@@ -132,14 +152,14 @@ def get_or_suggest(database: Database, id: str) -> None:
 def list_page(database: Database, *, after: str = "", limit: int = 100) -> list[Row]:
     """List agents by id, those stopped included."""
     rows = database.read(
-        f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?", _day_start(), after, limit
+        f"{_SELECT} WHERE id > ? ORDER BY id LIMIT ?", _today(), after, limit
     )
     return [shape(database, row) for row in rows]
 
 
 _SELECT: Final = (
-    "SELECT agents.*, (SELECT SUM(cost_usd) FROM tasks WHERE tasks.agent_id = agents.id"
-    " AND finished_at >= ?) AS cost FROM agents"
+    "SELECT agents.*, (SELECT spent_nano_usd FROM meters"
+    " WHERE meters.key = 'day/' || agents.id || '/' || ?) AS nano_usd FROM agents"
 )
 
 
@@ -158,7 +178,7 @@ def shape(database: Database, row: Row) -> Row:
         "created_at": rfc3339(row["created_at"]),
         "updated_at": rfc3339(row["updated_at"]),
         "last_activity_at": rfc3339(row["last_activity_at"]),
-        "cost_usd_today": row.get("cost") or 0.0,
+        "cost_usd_today": (row.get("nano_usd") or 0) / _NANO,
         "metadata": json.load(row["metadata"]),
         "forked_from": _forked_from(row),
     }
@@ -229,6 +249,6 @@ def _nearest(database: Database, id: str) -> str | None:
     return close[0] if close else None
 
 
-def _day_start() -> int:
-    day_us = 24 * 3600 * 1_000_000
-    return now_us() // day_us * day_us
+def _today() -> str:
+    """The day in UTC, as it stands in the key of a day's meter."""
+    return (rfc3339(now_us()) or "")[:10]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker import json, steps
+from broker import budgets, json, steps
 from broker.database import Database, Row
 from broker.times import SECOND_US, now_us, rfc3339
 
@@ -13,19 +13,23 @@ PROMPT_STEP = 0
 def said_of(database: Database, row: Row) -> str | None:
     """Say what would let a task go on; None when it is over, or nothing has to."""
     if row["status"] == "waiting":
+        why = json.load(row["waiting_for"]) or {}
+        if why.get("kind") == budgets.KIND:
+            return budgets.said_of(database, why)
         return _said_of_waits(waits_of(database, row))
     return _said_of_line(database, row) if row["status"] == "queued" else None
 
 
 def waits_of(database: Database, row: Row) -> list[Row]:
     """Return what each step of a parked turn waits for, in order:
-    `{step, key, name, targets: [{id, status}], seconds_left}`."""
+    `{step, key, name, targets: [{id, status}], seconds_left}`; a budget is waited for
+    before any step has begun."""
     found: dict[int, Row] = {}
     for each in database.read(
         "SELECT waits.step, waits.target_id, waits.deadline_at, steps.name,"
         " tasks.status FROM waits LEFT JOIN tasks ON tasks.id = waits.target_id"
         " LEFT JOIN steps ON steps.task_id = waits.task_id"
-        " AND steps.number = waits.step WHERE waits.task_id = ?"
+        " AND steps.number = waits.step WHERE waits.task_id = ? AND waits.step >= 0"
         " ORDER BY waits.step, tasks.seq",
         row["id"],
     ):

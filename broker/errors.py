@@ -131,6 +131,22 @@ class ChainStopped(Conflict):
         self.target = target
 
 
+class UnknownPrice(Conflict):
+    """A limit is in money, and nobody knows what the model costs."""
+
+    slug = "unknown-price"
+
+    def __init__(self, model: str, agent_id: str, scope: str) -> None:
+        super().__init__(
+            f"Agent {agent_id} has a limit in money ({scope}.usd), and nobody knows "
+            f"what {model} costs. Set ROOST_PRICES to "
+            f'{{"{model}": {{"input": USD, "output": USD}}}}, in dollars per million '
+            "tokens, and restart; or take the limit away (roost budget "
+            f"{agent_id} --clear {scope}.usd). Then retry this turn."
+        )
+        self.model, self.agent_id, self.scope = model, agent_id, scope
+
+
 class SchemaError(BrokerError):
     """The database's schema and this Roost do not fit."""
 

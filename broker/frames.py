@@ -20,6 +20,8 @@ EVENTS: Final = 24
 WAKING_CHARACTERS: Final = 500
 QUIET_CHARACTERS: Final = 200
 DATA_CHARACTERS: Final = 900
+# What somebody says is no news: as much of it as of a tool's result.
+MESSAGE_CHARACTERS: Final = 16_000
 # Less time than this between two turns is not worth a word.
 NOTICED_SECONDS: Final = 60
 
@@ -90,6 +92,8 @@ def _sort_of(event: Row) -> object:
 
 def _shown(event: Row, times: int) -> Frame:
     limit = WAKING_CHARACTERS if _wakes(event) else QUIET_CHARACTERS
+    if event["kind"] == "message":
+        limit = MESSAGE_CHARACTERS
     payload = event["payload"]
     data = {
         name: value

@@ -360,6 +360,62 @@ class Artifact(Model):
         table_name = "artifacts"
 
 
+class Budget(Model):
+    """How much of a unit an agent may use in a scope."""
+
+    agent_id = TextField()
+    scope = TextField()
+    unit = TextField()
+    # In the unit's smallest part: tokens, nano-dollars, rounds, milliseconds.
+    amount = BigIntegerField()
+
+    class Meta:
+        table_name = "budgets"
+        primary_key = CompositeKey("agent_id", "scope", "unit")
+        constraints = [
+            _in("scope", "turn", "agent", "tree", "day"),
+            _in("unit", "tokens", "usd", "rounds", "seconds"),
+            # A limit below nothing could never be kept.
+            Check("amount >= 0"),
+        ]
+
+
+class Meter(Model):
+    """What was used under a key (`turn/turn-5`, `day/scout/2026-11-21`), and what the
+    calls under way may still use. Whole numbers, so that what is added and taken away
+    again leaves nothing behind."""
+
+    key = TextField(primary_key=True)
+    spent_tokens = BigIntegerField()
+    spent_nano_usd = BigIntegerField()
+    spent_rounds = BigIntegerField()
+    spent_ms = BigIntegerField()
+    reserved_tokens = BigIntegerField()
+    reserved_nano_usd = BigIntegerField()
+    reserved_rounds = BigIntegerField()
+    updated_at = BigIntegerField()
+
+    class Meta:
+        table_name = "meters"
+
+
+class Reservation(Model):
+    """What one model call under way may use; the end of its turn takes it away."""
+
+    task_id = TextField()
+    step = IntegerField()
+    # Where it is reserved: `[[scope, agent, key], …]`, as the meters were at its start.
+    accounts = TextField()
+    tokens = BigIntegerField()
+    nano_usd = BigIntegerField()
+    rounds = BigIntegerField()
+    created_at = BigIntegerField()
+
+    class Meta:
+        table_name = "reservations"
+        primary_key = CompositeKey("task_id", "step")
+
+
 ALL: tuple[type[Model], ...] = (
     Agent,
     Task,
@@ -376,6 +432,9 @@ ALL: tuple[type[Model], ...] = (
     Receipt,
     Label,
     Artifact,
+    Budget,
+    Meter,
+    Reservation,
 )
 
 # Indexes with a WHERE, which a Meta cannot say. Each keeps one hot query from growing

@@ -98,6 +98,16 @@ CLASSES: Final = (
         why="the log of finished tasks",
     ),
     RetentionClass(
+        name="meters",
+        table="meters",
+        key="key",
+        condition="updated_at < ? AND (key LIKE 'turn/%' OR key LIKE 'day/%')"
+        " AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.id = SUBSTR(meters.key, 6)"
+        " AND tasks.finished_at IS NULL)",
+        keep_days=90,
+        why="what turns and days have used; agents' sums stay",
+    ),
+    RetentionClass(
         name="artifacts",
         table="artifacts",
         key="id",

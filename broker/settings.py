@@ -6,6 +6,8 @@ The process's own environment wins over `.env` in the working directory, which w
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import secrets
 import tempfile
@@ -45,6 +47,8 @@ class Settings:
     fast_model: str | None
     context_tokens: int | None
     bun: str | None
+    # USD per million tokens, by model or `provider/*`.
+    prices: Mapping[str, Mapping[str, float]]
     environ: Mapping[str, str]
     # What of it was given to the process itself, and not by a `.env`.
     process_environ: Mapping[str, str]
@@ -98,6 +102,7 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
         fast_model=values.get("ROOST_FAST_MODEL") or None,
         context_tokens=_tokens(values.get("ROOST_CONTEXT_TOKENS")),
         bun=values.get("ROOST_BUN") or None,
+        prices=_prices(values.get("ROOST_PRICES")),
         environ=values,
         process_environ=_given_environment() if environ is None else process,
     )
@@ -184,6 +189,43 @@ def _tokens(text: str | None) -> int | None:
             "or 0 for no compaction that nobody asked for."
         )
     return int(text)
+
+
+def _prices(text: str | None) -> dict[str, dict[str, float]]:
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError as error:
+        raise SettingsError(f"ROOST_PRICES is not JSON ({error}). {_PRICES}") from error
+    if not isinstance(found, dict):
+        raise SettingsError(f"ROOST_PRICES is no JSON object. {_PRICES}")
+    for model, price in found.items():
+        if not _is_price(price):
+            raise SettingsError(
+                f"ROOST_PRICES gives {model!r} the price {json.dumps(price)}. {_PRICES}"
+            )
+    return found
+
+
+_PRICES: Final = (
+    'It must be like {"openai/gpt-6-sol": {"input": 2, "output": 10, "cache_read": '
+    '0.2, "cache_write": 2.5}, "ollama/*": {"input": 0, "output": 0}}: US dollars per '
+    "million tokens, those for a cache optional."
+)
+
+
+def _is_price(price: object) -> bool:
+    return (
+        isinstance(price, dict)
+        and {"input", "output"} <= set(price)
+        and set(price) <= {"input", "output", "cache_read", "cache_write"}
+        and all(_is_amount(each) for each in price.values())
+    )
+
+
+def _is_amount(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value >= 0
 
 
 def _url(

@@ -164,7 +164,9 @@ def _finish_absorbed(tx: Transaction, turn: Turn, reply: Reply) -> None:
     ):
         result: dict[str, Any] = {"text": reply.text, "absorbed_by": turn.id}
         tx.execute(
-            "UPDATE tasks SET usage = ? WHERE id = ?", json.dump(_NO_USAGE), row["id"]
+            "UPDATE tasks SET usage = ?, cost_usd = 0 WHERE id = ?",
+            json.dump(_NO_USAGE),
+            row["id"],
         )
         _tell_reply(tx, turn, row, reply)
         tasks.end(tx, row["id"], "completed", result=result)

@@ -87,15 +87,18 @@ def succeed_model(
     answer: dict[str, Any],
     usage: dict[str, Any],
     calls: list[PlannedCall],
+    *,
+    cost_usd: float | None = None,
 ) -> None:
     """Journal a model's answer, and plan a step for each tool call in it."""
     leases.guard(tx, turn_id, epoch)
     now = now_us()
     tx.execute(
-        "UPDATE steps SET status = 'succeeded', result = ?, usage = ?, finished_at = ?"
-        " WHERE task_id = ? AND number = ? AND status = 'started'",
+        "UPDATE steps SET status = 'succeeded', result = ?, usage = ?, cost_usd = ?,"
+        " finished_at = ? WHERE task_id = ? AND number = ? AND status = 'started'",
         json.dump(answer),
         json.dump(usage),
+        cost_usd,
         now,
         turn_id,
         number,
@@ -224,6 +227,7 @@ def list_of(database: Database, turn_id: str) -> list[Row]:
             "request": json.load(row["request"]),
             "result": json.load(row["result"]),
             "usage": json.load(row["usage"]),
+            "cost_usd": row["cost_usd"],
             "attempts": row["attempts"],
             "started_at": rfc3339(row["started_at"]),
             "finished_at": rfc3339(row["finished_at"]),

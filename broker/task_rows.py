@@ -88,6 +88,8 @@ def _existing(tx: Transaction, new: NewTask) -> Row | None:
     if new.id is None:
         return None
     found = find(tx, agents.check_id(new.id))
+    if found is None and agents.exists(tx, new.id):
+        raise Conflict(f"There is an agent {new.id}. Choose another id for the task.")
     if found is not None and found["type"] != new.type:
         raise Conflict(
             f"Task {found['id']} exists and is of type {found['type']!r}, "
@@ -111,6 +113,8 @@ def _insert(
 ) -> Row | None:
     while True:
         id = new.id or f"{new.type}-{agents.next_number(tx, new.type)}"
+        if new.id is None and agents.exists(tx, id):
+            continue
         row = tx.one(
             "INSERT INTO tasks (id, type, status, agent_id, parent_id, payload,"
             " metadata, rank, attempts, crashes, epoch, hinted_at, cause_id, key,"

@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from broker import agents, events, json, leases, results, routing, updates, waking
+from broker import (
+    agents,
+    budgets,
+    costs,
+    events,
+    json,
+    leases,
+    results,
+    routing,
+    updates,
+    waking,
+)
 from broker.database import Database, Row, Transaction
 from broker.errors import Conflict, LeaseLost, WrongTransition
 from broker.events import NewEvent
@@ -150,6 +161,8 @@ def end(
     if told.event_id is not None and row["parent_id"] is not None:
         waking.tell_of_end(tx, row, told.event_id)
     if row["type"] == "turn":
+        budgets.release(tx, id)
+        row = costs.close(tx, row)
         _let_absorbed_go(tx, row)
         _close_turn(tx, row)
         release_agent(tx, row["agent_id"], id)

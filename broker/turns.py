@@ -44,12 +44,19 @@ UNREAD_LIMIT: Final = 1_000
 # A failing turn is tried this often in all, with back-off between, before it is a dead
 # letter: 2, 4, 8 … seconds, halved at random so that many do not come back at once.
 MAX_ATTEMPTS: Final = 4
+# How much of what does not hurry one turn takes, and how many events are measured at a
+# time: a pile of it must neither fill a model's window nor hold up the claim.
+QUIET_CHARACTERS: Final = 200_000
+QUIET_PAGE: Final = 50
 # How many of an agent's newest events are looked at for what its tasks put out.
 PROGRESS_EVENTS: Final = 200
 # What a retried turn reads where a message stood that it has given back.
 GIVEN_AWAY: Final = [
     {"type": "text", "text": "(A message stood here. Another turn has answered it.)"}
 ]
+# A turn whose claim breaks once more than this (its inputs cannot be read, say) is a
+# dead letter.
+CLAIMS_LIMIT: Final = 3
 BACKOFF_SECONDS: Final = 2.0
 BACKOFF_LIMIT_SECONDS: Final = 60.0
 
@@ -205,17 +212,46 @@ def claim(tx: Transaction, hinted_id: str, worker: Worker) -> Turn | None:
     The hint names a turn, but two hints may be handled in either order; the line may
     not.
     """
+    agent, id = _first_in_line(tx, hinted_id)
+    row = tasks.claim(tx, id, worker) if id else None
+    return None if agent is None or row is None else _begin(tx, agent, row)
+
+
+def claim_failed(tx: Transaction, hinted_id: str, error: dict[str, Any]) -> None:
+    """Note that the claim after this hint broke: the turn is left alone for a while,
+    and is a dead letter when that has happened too often. Nothing else of its agent
+    waits for it."""
+    _, id = _first_in_line(tx, hinted_id)
+    row = tasks.find(tx, id) if id else None
+    if row is None or row["status"] != "queued":
+        return
+    if row["crashes"] >= CLAIMS_LIMIT:
+        tasks.end(tx, row["id"], "failed", error=error)
+        return
+    now = now_us()
+    delay = BACKOFF_SECONDS * 2 ** row["crashes"]
+    tx.execute(
+        "UPDATE tasks SET crashes = crashes + 1, not_before_at = ?, error = ?,"
+        " hinted_at = NULL, updated_at = ? WHERE id = ?",
+        now + int(delay * SECOND_US),
+        json.dump(error),
+        now,
+        row["id"],
+    )
+    tasks.release_agent(tx, row["agent_id"], row["id"])
+
+
+def _first_in_line(tx: Transaction, hinted_id: str) -> tuple[Row | None, str | None]:
+    """The agent that a hint leads to, locked, and its turn that comes first."""
     hinted = tasks.find(tx, hinted_id)
     if hinted is None or hinted["agent_id"] is None:
-        return None
+        return None, None
     agent = tx.one(
         f"SELECT * FROM agents WHERE id = ?{tx.for_update}", hinted["agent_id"]
     )
     if agent is None or agent["archived_at"] is not None:
-        return None
-    id = agent["turn_id"] or _head_of_line(tx, agent["id"])
-    row = tasks.claim(tx, id, worker) if id else None
-    return None if row is None else _begin(tx, agent, row)
+        return None, None
+    return agent, agent["turn_id"] or _head_of_line(tx, agent["id"])
 
 
 def _head_of_line(tx: Transaction, agent_id: str) -> str | None:
@@ -273,14 +309,35 @@ def _is_given_away(entry: Row, own: set[int]) -> bool:
 
 
 def _take_inputs(tx: Transaction, agent: Row, row: Row) -> list[Row]:
-    """The turn takes its own message and every unread one that wakes nobody."""
-    tx.execute(
-        "UPDATE marks SET turn_id = ? WHERE reader = ? AND read_at IS NULL"
-        " AND turn_id IS NULL",
-        row["id"],
-        agent["id"],
-    )
+    """The turn takes its own message and, oldest first, the unread ones that wake
+    nobody, as far as there is room: the others wait for the next turn."""
+    characters, after = 0, 0
+    while characters < QUIET_CHARACTERS and (page := _quiet(tx, agent["id"], after)):
+        for mark in page:
+            characters += mark["characters"]
+            after = mark["event_id"]
+            if characters >= QUIET_CHARACTERS:
+                break
+        tx.execute(
+            "UPDATE marks SET turn_id = ? WHERE reader = ? AND read_at IS NULL"
+            " AND turn_id IS NULL AND event_id <= ?",
+            row["id"],
+            agent["id"],
+            after,
+        )
     return _inputs(tx, row["id"])
+
+
+def _quiet(tx: Transaction, agent_id: str, after: int) -> list[Row]:
+    return tx.execute(
+        "SELECT marks.event_id, LENGTH(events.body) + LENGTH(events.payload)"
+        " AS characters FROM marks JOIN events ON events.id = marks.event_id"
+        " WHERE marks.reader = ? AND marks.read_at IS NULL AND marks.turn_id IS NULL"
+        " AND marks.event_id > ? ORDER BY marks.event_id LIMIT ?",
+        agent_id,
+        after,
+        QUIET_PAGE,
+    )
 
 
 def _inputs(tx: Transaction, turn_id: str) -> list[Row]:
@@ -593,12 +650,10 @@ def _why(waits: Sequence[Park]) -> dict[str, Any]:
 
 
 def _is_over(tx: Transaction, wait: Park) -> bool:
-    if wait.why.get("kind") == budgets.KIND and budgets.has_room(tx, wait.why):
-        return True
     if wait.deadline_at is not None and wait.deadline_at <= now_us():
         return True
     if wait.why.get("kind") == budgets.KIND:
-        return False
+        return budgets.has_room(tx, wait.why)
     for target_id in wait.target_ids:
         row = tx.one(
             f"SELECT finished_at FROM tasks WHERE id = ?{tx.for_update}", target_id

@@ -274,6 +274,7 @@ def _summary(entry: Row, data: Row) -> Row:
         "what": f"summary, {data.get('reason')}, by {data.get('summarised_by')}",
         "generation": entry["generation"],
         "took_seconds": details.get("took_seconds"),
+        "cost_usd": details.get("cost_usd"),
         "usage": details.get("usage"),
     }
 

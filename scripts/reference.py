@@ -316,9 +316,15 @@ def event_kinds() -> set[str]:
             if name in ("_emit", "emit_turn"):
                 found |= constants(call.args)
             if name in ("Message", "NewEvent"):
-                found |= constants(k.value for k in call.keywords if k.arg == "kind")
+                kinds = [k.value for k in call.keywords if k.arg == "kind"]
+                found |= constants(each for kind in kinds for each in _either(kind))
         found |= {*_default_kinds(tree), *_looped_kinds(tree)}
     return found
+
+
+def _either(value: ast.expr) -> list[ast.expr]:
+    """Both values of a condition, or the one there is."""
+    return [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
 
 
 def _looped_kinds(tree: ast.Module) -> Iterator[str]:

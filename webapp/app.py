@@ -9,6 +9,7 @@ from flask import Response
 
 import webapp.api.agents
 import webapp.api.artifacts
+import webapp.api.budgets
 import webapp.api.events
 import webapp.api.forks
 import webapp.api.histories

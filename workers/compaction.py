@@ -36,7 +36,8 @@ from agents.messages import Answer, AssistantMessage, Message
 from agents.models.base import Model
 from agents.thinker import Conversation
 from agents.transcript import to_messages
-from broker import Broker, entries, events, generations, leases
+from broker import Broker, budgets, entries, events, generations, leases
+from broker.budgets import Used
 from broker.database import Row, Transaction
 from broker.entries import HISTORY_LIMIT
 from broker.generations import Compaction, Reason
@@ -283,6 +284,7 @@ class Compactor:
         compaction = _compaction(plan, written, self.turn.id, took)
         with self._fenced() as tx:
             generation = commit(tx, compaction)
+            budgets.settle(tx, self.turn.id, self.turn.agent["id"], _used(written))
             self._emit_end(tx, compaction, generation, written.error)
             history = self._rebuild(tx, generation)
         self.turn.agent["generation"] = generation
@@ -361,6 +363,11 @@ class Compactor:
             yield tx
 
 
+def _used(written: Written) -> Used:
+    tokens = sum(written.usage.as_json().values())
+    return Used(tokens=tokens, cost_usd=written.cost_usd)
+
+
 def _older(entry_id: int, other: int | None) -> int:
     return entry_id if other is None else min(entry_id, other)
 
@@ -385,6 +392,7 @@ def _compaction(
             "is_split": bool(plan.cut.head),
             "tokens_after": tokens_in(len(written.text)) + kept,
             "usage": written.usage.as_json(),
+            "cost_usd": written.cost_usd,
             "took_seconds": took_seconds,
         },
     )

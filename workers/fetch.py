@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,10 +19,10 @@ from typing import Any, Final
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from agents.runtime import FoundFile, RuntimeRefused
+from agents.tools.exchange import Ended, Line, LineAdapter, exchange
 
 TIMEOUT_SECONDS: Final = 20.0
 MAX_REDIRECTS: Final = 3
@@ -81,13 +80,28 @@ def fetch(
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> FoundFile:
     """Download `url`; raise RuntimeRefused with a sentence for the model."""
-    deadline = time.monotonic() + timeout_seconds
+
+    def look(line: Line) -> FoundFile:
+        return _fetch(url, max_bytes, is_allowed, timeout_seconds, line)
+
+    try:
+        return exchange(look, timeout_seconds)
+    except Ended as error:
+        raise RuntimeRefused(f"{url} cannot be fetched: {_why(error)}.") from error
+
+
+def _fetch(
+    url: str, max_bytes: int, is_allowed: IsAllowed, seconds: float, line: Line
+) -> FoundFile:
     for _ in range(MAX_REDIRECTS + 1):
         place = _find(url, is_allowed)
         try:
-            with _session(place) as session, _ask(session, place, deadline) as answer:
+            with (
+                _session(place, line) as session,
+                _ask(session, place, seconds) as answer,
+            ):
                 if not answer.is_redirect:
-                    content = _take(answer, url, max_bytes, deadline)
+                    content = _take(answer, url, max_bytes)
                     return FoundFile(name=_name_of(place), content=content)
                 url = urljoin(url, answer.headers["Location"])
         except (requests.RequestException, HTTPError) as error:
@@ -123,16 +137,15 @@ def _addresses(host: str, port: int) -> list[str]:
     return [str(each[4][0]) for each in found]
 
 
-def _session(place: _Place) -> requests.Session:
+def _session(place: _Place, line: Line) -> requests.Session:
     session = requests.Session()
     session.trust_env = False
-    session.mount("https://", _PinnedTls(place.host))
+    session.mount("http://", LineAdapter(line))
+    session.mount("https://", _PinnedTls(place.host, line))
     return session
 
 
-def _ask(
-    session: requests.Session, place: _Place, deadline: float
-) -> requests.Response:
+def _ask(session: requests.Session, place: _Place, seconds: float) -> requests.Response:
     return session.get(
         _pinned_url(place),
         headers={
@@ -141,18 +154,18 @@ def _ask(
             "Accept-Encoding": "identity",
             "User-Agent": "roost",
         },
-        timeout=_left(deadline),
+        timeout=seconds,
         allow_redirects=False,
         stream=True,
     )
 
 
-class _PinnedTls(HTTPAdapter):
+class _PinnedTls(LineAdapter):
     """Speaks TLS with an address, and checks that it is the host that was asked for."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, line: Line) -> None:
         self._host = host
-        super().__init__()
+        super().__init__(line)
 
     def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
         options |= {"server_hostname": self._host, "assert_hostname": self._host}
@@ -171,9 +184,7 @@ def _authority(host: str, place: _Place) -> str:
     return named if is_usual else f"{named}:{place.port}"
 
 
-def _take(
-    answer: requests.Response, url: str, max_bytes: int, deadline: float
-) -> bytes:
+def _take(answer: requests.Response, url: str, max_bytes: int) -> bytes:
     """Read the body, as it is on the wire: nothing may grow by being unpacked."""
     if answer.status_code != HTTPStatus.OK:
         said = f"{answer.status_code} {answer.reason or ''}".rstrip()
@@ -181,24 +192,15 @@ def _take(
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise RuntimeRefused(f"{url} sent its answer packed, though asked not to.")
     content = bytearray()
-    # read1 takes what has come: a body that drips cannot hold us beyond the deadline.
     while chunk := answer.raw.read1(_CHUNK_BYTES):
         content += chunk
         if len(content) > max_bytes:
             raise RuntimeRefused(f"{url} is larger than {max_bytes:,} bytes.")
-        _left(deadline)
     return bytes(content)
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise requests.Timeout
-    return left
-
-
 def _why(error: Exception) -> str:
-    if isinstance(error, requests.Timeout | ReadTimeoutError):
+    if isinstance(error, requests.Timeout | ReadTimeoutError | Ended):
         return "it took too long"
     if isinstance(error, requests.exceptions.SSLError):
         return "it offers no TLS that can be trusted"

@@ -6,22 +6,25 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from agents.messages import Answer, ToolCall, ToolResult, UserMessage
+from agents.control import Parked, Waiting
+from agents.messages import Answer, ToolCall, ToolResult, Usage, UserMessage
 from agents.models import Delta, ModelError
-from agents.thinker import Standing, StartedAnswer, StartedCall
+from agents.thinker import Estimate, Standing, StartedAnswer, StartedCall
 from agents.transcript import answer_data
-from broker import Broker, entries, events, leases, steps, turns
+from broker import Broker, budgets, entries, events, leases, steps, turns
+from broker.budgets import Ask, Grant, Refusal, Used
 from broker.database import Row, Transaction
 from broker.entries import NewEntry
-from broker.errors import LeaseLost
+from broker.errors import LeaseLost, UnknownPrice
 from broker.steps import PlannedCall
 from broker.turns import Turn
 from workers.artifacts import shorten
 from workers.batcher import Batcher
 from workers.fence import fenced
+from workers.prices import Prices
 
 
 class TurnJournal:
@@ -31,22 +34,59 @@ class TurnJournal:
         self._database = broker.database
         self._turn = turn
         self._deltas = DeltaBuffer(broker, turn, batcher)
+        self._prices = Prices(broker.settings.prices)
+        self._model_asked = ""
+        # What has been worked since then is not on the meters yet.
+        self._metered_at = time.monotonic()
 
     def start_answer(
-        self, model_name: str, heard: Sequence[UserMessage]
+        self, model_name: str, heard: Sequence[UserMessage], estimate: Estimate
     ) -> StartedAnswer:
-        """Journal a model call, and tell the stream that an answer begins, and to
-        what."""
+        """Reserve and journal a model call, and tell the stream that an answer begins,
+        and to what. Parks the turn where no budget has room for the call."""
         turn = self._turn
         inputs = {"inputs": [message.text for message in heard]} if heard else {}
-        with fenced(), self._database.write() as tx:
-            number, attempt = steps.start_model(tx, turn.id, turn.epoch, model_name)
-            self._emit(
-                tx,
-                "message_start",
-                {"step": number, "attempt": attempt, "model": model_name, **inputs},
-            )
-        return StartedAnswer(number=number, attempt=attempt)
+        ask = self._ask(model_name, estimate)
+        with _priced(), fenced(), self._database.write() as tx:
+            leases.guard(tx, turn.id, turn.epoch)
+            granted = budgets.reserve(tx, turn.id, turn.agent["id"], ask)
+            if isinstance(granted, Grant):
+                started = self._start(tx, model_name, inputs, granted)
+        if isinstance(granted, Refusal):
+            raise _parked(granted)
+        return started
+
+    def _start(
+        self, tx: Transaction, model_name: str, inputs: dict[str, Any], granted: Grant
+    ) -> StartedAnswer:
+        turn = self._turn
+        number, attempt = steps.start_model(tx, turn.id, turn.epoch, model_name)
+        budgets.hold(tx, turn.id, number, granted)
+        shown = {"step": number, "attempt": attempt, "model": model_name, **inputs}
+        self._emit(tx, "message_start", shown)
+        return StartedAnswer(
+            number=number,
+            attempt=attempt,
+            max_output_tokens=granted.max_output_tokens,
+        )
+
+    def _ask(self, model_name: str, estimate: Estimate) -> Ask:
+        """What a call may use at the most, by its price."""
+        self._model_asked = model_name
+        rate = self._prices.rate(model_name, estimate.input_tokens)
+        return Ask(
+            model=model_name,
+            input_tokens=estimate.input_tokens,
+            output_tokens=estimate.output_tokens,
+            input_usd=rate.input_usd if rate else None,
+            output_token_usd=rate.output_token_usd if rate else None,
+            worked_seconds=self._worked(),
+        )
+
+    def _worked(self) -> float:
+        """How long the turn has worked since it was last asked."""
+        before, self._metered_at = self._metered_at, time.monotonic()
+        return self._metered_at - before
 
     def delta(self, number: int, delta: Delta) -> None:
         """Buffer a piece of the answer."""
@@ -58,6 +98,8 @@ class TurnJournal:
     ) -> None:
         """Journal the answer with its planned calls, and append it to the history."""
         turn, rest = self._turn, self._deltas.take()
+        cost = self._prices.cost(answer.model or self._model_asked, answer.usage)
+        used = _used(answer.usage, cost, self._worked())
         with fenced(), self._database.write() as tx:
             for payload in rest:
                 self._emit(tx, "message_update", payload)
@@ -69,7 +111,9 @@ class TurnJournal:
                 {"text": answer.text, **answer_data(answer)},
                 answer.usage.as_json(),
                 _planned(answer, effects),
+                cost_usd=cost,
             )
+            budgets.settle(tx, turn.id, turn.agent["id"], used)
             self._append(tx, *_entries_of(number, answer))
             self._emit(tx, "message_end", _message_end(number, answer))
 
@@ -79,6 +123,9 @@ class TurnJournal:
         turn, shown = self._turn, error.as_json()
         with fenced(), self._database.write() as tx:
             steps.fail_model(tx, turn.id, turn.epoch, number, shown)
+            # Of a call that failed nobody is told what it has used, but its time.
+            used = Used(seconds=self._worked())
+            budgets.settle(tx, turn.id, turn.agent["id"], used)
             self._emit(tx, "message_end", {"step": number, "error": shown})
 
     def start_call(self, call: ToolCall) -> StartedCall:
@@ -167,6 +214,37 @@ class TurnJournal:
     def _append(self, tx: Transaction, *new: NewEntry) -> None:
         agent = self._turn.agent
         entries.append(tx, agent["id"], agent["generation"], self._turn.id, *new)
+
+
+@contextlib.contextmanager
+def _priced() -> Iterator[None]:
+    """A limit in money on a model without a price fails the turn, and says so."""
+    try:
+        yield
+    except UnknownPrice as error:
+        raise ModelError(
+            error.detail, kind="unknown_price", is_retriable=False
+        ) from error
+
+
+def _parked(refused: Refusal) -> Parked:
+    return Parked(
+        Waiting(
+            step=budgets.STEP,
+            target_ids=(refused.target,),
+            deadline_at=refused.deadline_at,
+            why=refused.why,
+        )
+    )
+
+
+def _used(usage: Usage, cost_usd: float | None, seconds: float) -> Used:
+    return Used(
+        tokens=sum(usage.as_json().values()),
+        cost_usd=cost_usd,
+        rounds=1,
+        seconds=seconds,
+    )
 
 
 class DeltaBuffer:

@@ -15,7 +15,7 @@ import structlog
 
 from agents.messages import Answer, ToolCall, ToolResult, UserMessage
 from agents.models import ModelError
-from agents.thinker import StartedAnswer, StartedCall
+from agents.thinker import Estimate, StartedAnswer, StartedCall
 from broker import Broker
 from broker.turns import Turn
 from workers.batcher import Batcher
@@ -38,10 +38,10 @@ class LoggedJournal(TurnJournal):
         self._began: dict[int, float] = {}
 
     def start_answer(
-        self, model_name: str, heard: Sequence[UserMessage]
+        self, model_name: str, heard: Sequence[UserMessage], estimate: Estimate
     ) -> StartedAnswer:
         """Journal a model call that begins."""
-        started = super().start_answer(model_name, heard)
+        started = super().start_answer(model_name, heard, estimate)
         self._model_name = model_name
         self._began[started.number] = time.monotonic()
         return started

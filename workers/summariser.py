@@ -7,7 +7,7 @@ transaction is open meanwhile, and nothing is written down here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -27,6 +27,7 @@ from agents.models.base import Model, ModelError, Request
 from agents.summaries import Files
 from broker.generations import Reason
 from broker.settings import Settings
+from workers.prices import Prices
 
 # A summary in the full form may always be this long, however short what it replaces.
 SUMMARY_CHARACTERS: Final = 2_000
@@ -74,12 +75,20 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A summary, who wrote it, what that used, and why it was not the model."""
+    """A summary, who wrote it, what that used and cost (None where nobody knows), and
+    why it was not the model."""
 
     text: str
     by: str
     usage: Usage
+    cost_usd: float | None = 0.0
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    model: str
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +99,8 @@ class Summariser:
     stop: Stop
     model: Model
     find_model: Callable[[str | None], Model]
+    # What the calls so far have used: also those of a summary that came to nothing.
+    _calls: list[_Call] = field(default_factory=list, init=False)
 
     def write(self, plan: Plan) -> Written:
         """Return a summary, always; raise a TurnControl when the turn has to leave."""
@@ -101,7 +112,18 @@ class Summariser:
                 error=str(error),
             )
             written = _by_rule(plan, str(error))
-        return replace(written, text=summaries.with_files(written.text, plan.files))
+        return replace(
+            written,
+            text=summaries.with_files(written.text, plan.files),
+            usage=sum((call.usage for call in self._calls), Usage()),
+            cost_usd=self._cost(),
+        )
+
+    def _cost(self) -> float | None:
+        prices = Prices(self.settings.prices)
+        costs = [prices.cost(call.model, call.usage) for call in self._calls]
+        known = [cost for cost in costs if cost is not None]
+        return None if len(known) < len(costs) else sum(known, 0.0)
 
     def _by_model(self, plan: Plan) -> Written:
         past, head = messages_of(plan.cut.past), messages_of(plan.cut.head)
@@ -109,17 +131,16 @@ class Summariser:
             return Written(text=plan.previous.text, by=plan.previous.by, usage=Usage())
         model = self._choose()
         room = self._room(model, plan.previous_text)
-        said, about_head, used = plan.previous_text, None, Usage()
+        said, about_head = plan.previous_text, None
         if past:
             ask = summaries.ask_for_summary(past, said, plan.instructions, room)
-            said, used = self._ask(model, ask)
+            said = self._ask(model, ask)
         if head:
-            about_head, more = self._ask(model, summaries.ask_for_head(head, room))
-            used += more
+            about_head = self._ask(model, summaries.ask_for_head(head, room))
         text = summaries.merge(said, about_head)
         if len(text) > max(plan.replaced_characters, SUMMARY_CHARACTERS):
             raise NoSummary("The summary is longer than what it would replace.")
-        return Written(text=text, by=model.name, usage=used)
+        return Written(text=text, by=model.name, usage=Usage())
 
     def _choose(self) -> Model:
         name = self.settings.fast_model
@@ -134,7 +155,7 @@ class Summariser:
         room = threshold(window) * CHARACTERS_PER_TOKEN - len(previous or "")
         return max(room - ASK_CHARACTERS, ASK_CHARACTERS)
 
-    def _ask(self, model: Model, text: str) -> tuple[str, Usage]:
+    def _ask(self, model: Model, text: str) -> str:
         """Make a model call that no journal keeps: it has no effect but its text."""
         request = Request(
             system=summaries.SYSTEM,
@@ -152,12 +173,13 @@ class Summariser:
             # an agent that cannot be compacted could not be talked to any more.
             log.exception("A model that was to write a summary broke.")
             raise NoSummary(f"{type(error).__name__}: {error}") from error
+        self._calls.append(_Call(answer.model or model.name, answer.usage))
         if answer.stop_reason == "interrupted":
             self.stop.check()
             raise NoSummary("The summary was interrupted.")
         if answer.stop_reason == "refusal" or not answer.text.strip():
             raise NoSummary(f"{model.name} answered without a summary.")
-        return answer.text, answer.usage
+        return answer.text
 
 
 def _by_rule(plan: Plan, why: str) -> Written:

@@ -109,8 +109,7 @@ class TurnTaker:
 
     def take(self, hinted_id: str) -> None:
         """Handle a hint: claim a turn of that agent and take it, or drop the hint."""
-        with self.broker.database.write() as tx:
-            turn = turns.claim(tx, hinted_id, self.worker)
+        turn = self._claim(hinted_id)
         if turn is None:
             return
         stop = Stop()
@@ -118,6 +117,16 @@ class TurnTaker:
             stop.interrupt.set()
         with self.keeper.holding(turn.id, turn.epoch, TurnHolder(stop)):
             self._take(turn, stop)
+
+    def _claim(self, hinted_id: str) -> Turn | None:
+        try:
+            with self.broker.database.write() as tx:
+                return turns.claim(tx, hinted_id, self.worker)
+        except Exception as error:
+            log.exception("A turn cannot be claimed.", task_id=hinted_id)
+            failure = _as_failure(error)
+            self._write(lambda tx: turns.claim_failed(tx, hinted_id, failure))
+            return None
 
     def _take(self, turn: Turn, stop: Stop) -> None:
         bound = log.bind(task_id=turn.id, agent_id=turn.agent["id"])

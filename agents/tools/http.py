@@ -12,7 +12,6 @@ import difflib
 import json
 import re
 import ssl
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,15 +20,14 @@ from typing import Annotated, Any, Final, Literal, NoReturn
 from urllib.parse import quote, urlsplit
 
 import requests
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, HTTPError
 from urllib3.util import Timeout
 
 from agents.messages import CallStatus, ToolResult
+from agents.tools.exchange import Ended, Line, LineAdapter, exchange
 from agents.tools.registry import Effect, Tool, ToolContext
+from agents.tools.schemas import BadSchema, check_schema
 
 # What is read of a body; a model has no use for more at once.
 BODY_BYTES: Final = 64 * 1024
@@ -140,7 +138,15 @@ class HttpCall:
         except _Unsendable as why:
             return _failed(f"Nothing was sent: {why}")
         try:
-            return self._send(request)
+            return exchange(
+                lambda line: self._send(request, line),
+                self.declared.timeout_seconds,
+                context.stop.interrupt,
+            )
+        except Ended as ended:
+            if ended.is_interrupted:
+                context.stop.hand_over()
+            return self._unanswered(ended)
         except (requests.RequestException, HTTPError) as error:
             return self._unanswered(error)
 
@@ -160,18 +166,16 @@ class HttpCall:
             why = f"the arguments make no valid request ({type(error).__name__})."
             raise _Unsendable(why) from error
 
-    def _send(self, request: requests.PreparedRequest) -> ToolResult:
+    def _send(self, request: requests.PreparedRequest, line: Line) -> ToolResult:
         """Send it once: no session, so no redirect, proxy, cookie or .netrc."""
-        seconds = self.declared.timeout_seconds
-        ends_at = time.monotonic() + seconds
         # The stub does not know what the library takes: one limit for all of it.
-        timeout: Any = Timeout(total=seconds)
+        timeout: Any = Timeout(total=self.declared.timeout_seconds)
         with (
-            closing(HTTPAdapter()) as adapter,
+            closing(LineAdapter(line)) as adapter,
             adapter.send(request, stream=True, timeout=timeout) as response,
         ):
             most = BODY_BYTES + 1 + self.secrets.longest_bytes
-            return self._answered(response, _read(response, most, ends_at))
+            return self._answered(response, _read(response, most))
 
     def _answered(self, response: requests.Response, data: bytes) -> ToolResult:
         shown: dict[str, Any] = {"status_code": response.status_code}
@@ -277,10 +281,9 @@ def _check_parameters(declared: HttpDeclaration) -> None:
     if schema.get("type", "object") != "object":
         raise BadDeclaration('`parameters` must have the type "object".')
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        where = f"`parameters` is no JSON Schema: {error.json_path}: "
-        raise BadDeclaration(f"{where}{error.message[:200]}.") from error
+        check_schema(schema)
+    except BadSchema as error:
+        raise BadDeclaration(f"`parameters` is no JSON Schema: {error}.") from error
     for name in declared.placeholders:
         if name not in schema.get("properties", {}):
             raise BadDeclaration(
@@ -340,12 +343,10 @@ def _plain(value: object) -> str:
 # Reading an answer.
 
 
-def _read(response: requests.Response, most: int, ends_at: float) -> bytes:
-    """Read the body up to `most` bytes, piece by piece so that a trickle ends, too."""
+def _read(response: requests.Response, most: int) -> bytes:
+    """Read the body up to `most` bytes."""
     data = b""
     while len(data) < most:
-        if time.monotonic() > ends_at:
-            raise requests.ReadTimeout
         piece = response.raw.read1(most - len(data), decode_content=True)
         if not piece:
             break
@@ -395,14 +396,20 @@ def _is_unsent(error: Exception) -> bool:
 
     urllib3's ConnectTimeoutError is also the root of refused and unknown hosts.
     """
+    if isinstance(error, Ended):
+        return not error.is_sent
     early = (ConnectTimeoutError, ssl.SSLCertVerificationError)
     return any(isinstance(each, early) for each in _causes(error))
 
 
 def _reason(error: Exception, seconds: float) -> str:
     """Say why in the words of the operating system: the library's own hold the URL."""
+    if isinstance(error, Ended) and error.is_interrupted:
+        return ": the turn was interrupted"
     causes = list(_causes(error))
-    if any(isinstance(each, TimeoutError | requests.Timeout) for each in causes):
+    if any(
+        isinstance(each, TimeoutError | requests.Timeout | Ended) for each in causes
+    ):
         return f" within {seconds:g} s"
     for each in causes:
         if isinstance(each, OSError) and each.strerror:

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
-from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from pydantic import ConfigDict, create_model
 
+from agents.control import Stop
 from agents.messages import ToolCall, ToolResult
 from agents.models.base import ToolSpec
 from agents.runtime import Runtime, RuntimeRefused
+from agents.tools.schemas import (
+    ARGUMENTS_DEPTH_LIMIT,
+    has_no_number,
+    is_deeper,
+    validator,
+)
 
 Effect = Literal["pure", "idempotent", "at_most_once"]
 Handler = Callable[..., ToolResult]
@@ -30,13 +36,15 @@ def _tell_nobody(text: str) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolContext:
     """What a handler knows of its call. `key` is the same however often it resumes;
-    `report` shows how far it is to whoever watches the turn, and to no model."""
+    `stop.interrupt` cuts short what blocks; `report` shows how far it is to whoever
+    watches the turn, and to no model."""
 
     key: str
     step: int
     agent_id: str
     turn_id: str
     runtime: Runtime
+    stop: Stop = field(default_factory=Stop)
     report: Callable[[str], None] = _tell_nobody
 
 
@@ -67,9 +75,7 @@ class Registry:
 
     def __init__(self, tools: Iterable[Tool]) -> None:
         self._tools = {each.name: each for each in tools}
-        self._validators = {
-            each.name: Draft202012Validator(each.parameters) for each in tools
-        }
+        self._validators = {each.name: validator(each.parameters) for each in tools}
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """Return what the model is shown, in a stable order (it is cached)."""
@@ -98,12 +104,27 @@ class Registry:
                 f"The arguments of {call.name} are not a JSON object: "
                 f"{call.raw_arguments[:200]}"
             )
-        problems = list(self._validators[call.name].iter_errors(call.arguments))
+        problems = self._problems(call.name, call.arguments)
         if not problems:
             return None
-        lines = "\n".join(f"- {_describe(problem)}" for problem in problems[:10])
+        lines = "\n".join(f"- {problem}" for problem in problems[:10])
         wrong = f"Nothing was run: the arguments of {call.name} are wrong."
         return _error(f"{wrong}\n{lines}")
+
+    def _problems(self, name: str, arguments: dict[str, Any]) -> list[str]:
+        """Say what is wrong. A schema may be recursive: then the arguments decide how
+        deep the stack gets."""
+        if is_deeper(arguments, ARGUMENTS_DEPTH_LIMIT):
+            return [f"they are nested deeper than {ARGUMENTS_DEPTH_LIMIT}."]
+        if has_no_number(arguments):
+            return ["they have a NaN or an Infinity, which is no number in JSON."]
+        try:
+            found = [*self._validators[name].iter_errors(arguments)]
+        except RecursionError:
+            return ["they are nested too deep."]
+        except ArithmeticError:
+            return ["they have a number that is too large."]
+        return [_describe(problem) for problem in found]
 
     def execute(self, call: ToolCall, context: ToolContext) -> ToolResult:
         """Run a call that `refuse` let pass; whatever it raises becomes its result."""

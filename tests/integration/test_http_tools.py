@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from agents.control import HandedOver, Stop
 from agents.messages import ToolCall, ToolResult
 from agents.tools import Registry, ToolContext
 from broker import entries, steps, tasks
@@ -49,6 +51,7 @@ class Server:
     seen: list[Seen] = field(default_factory=list)
     effects: dict[str, int] = field(default_factory=dict)
     done: threading.Event = field(default_factory=threading.Event)
+    hangs: threading.Event = field(default_factory=threading.Event)
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -118,7 +121,15 @@ class Answers(BaseHTTPRequestHandler):
         token = self.headers["X-Token"].encode()
         self.say(200, "text/plain", b"x" * (64 * 1024 - 4) + token + b"y" * 1000)
 
+    def drip(self) -> None:
+        """Send a header a byte at a time, for ever."""
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+        while not self.server.house.done.wait(0.02):
+            self.wfile.write(b".")
+            self.wfile.flush()
+
     def hang(self) -> None:
+        self.server.house.hangs.set()
         self.server.house.done.wait(30)
 
     def trickle(self) -> None:
@@ -184,12 +195,23 @@ def declare(tmp_path: Path, server: Server) -> Callable[..., Path]:
     return write
 
 
-def run(home: Path, **arguments: Any) -> ToolResult:
+def run(home: Path, context: ToolContext = CONTEXT, /, **arguments: Any) -> ToolResult:
     """Call the tool as a turn does."""
     registry = Registry(http_tools.load(home))
     call = ToolCall(id="id", name="weather", arguments=arguments)
     assert registry.refuse(call) is None
-    return registry.execute(call, CONTEXT)
+    return registry.execute(call, context)
+
+
+def run_until(server: Server, home: Path, stop: Callable[[Stop], None]) -> ToolResult:
+    """Call the tool, and do something to the turn as soon as the server has it."""
+    turn = Stop()
+    other = threading.Thread(target=lambda: (server.hangs.wait(30), stop(turn)))
+    other.start()
+    try:
+        return run(home, replace(CONTEXT, stop=turn))
+    finally:
+        other.join()
 
 
 def body_of(result: ToolResult) -> Any:
@@ -329,7 +351,7 @@ ENDINGS = [
 
 
 @pytest.mark.parametrize(("effect", "status", "ending"), ENDINGS)
-@pytest.mark.parametrize("path", ["/hang", "/trickle"])
+@pytest.mark.parametrize("path", ["/hang", "/drip", "/trickle"])
 def test_an_answer_that_does_not_end_in_time_is_no_answer(
     declare, server, path, effect, status, ending
 ) -> None:
@@ -340,6 +362,49 @@ def test_an_answer_that_does_not_end_in_time_is_no_answer(
         f"No whole answer from {host} within 0.1 s.{ending}",
     )
     assert len(server.seen) == 1
+
+
+def test_a_handshake_that_drips_ends_in_time(declare) -> None:
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            with listening.accept()[0] as taken, suppress(OSError):
+                taken.sendall(b"\x16\x03\x03\x40\x00")
+                while not done.wait(0.02):
+                    taken.sendall(b"\x02")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        host = f"127.0.0.1:{listening.getsockname()[1]}"
+        result = run(declare(url=f"https://{host}/", timeout_seconds=0.1))
+        done.set()
+        thread.join()
+    assert result.text == f"No whole answer from {host} within 0.1 s."
+
+
+@pytest.mark.parametrize(("effect", "status", "ending"), ENDINGS)
+def test_an_interrupt_of_the_turn_ends_a_call(
+    declare, server, effect, status, ending
+) -> None:
+    home = declare("/hang", method="POST", effect=effect)
+    result = run_until(server, home, lambda turn: turn.interrupt.set())
+    host = server.url.removeprefix("http://")
+    assert (result.status, result.text) == (
+        status,
+        f"No whole answer from {host}: the turn was interrupted.{ending}",
+    )
+
+
+def test_a_call_that_a_drain_cuts_short_is_left_to_another_worker(
+    declare, server
+) -> None:
+    def drain(turn: Stop) -> None:
+        turn.ask(HandedOver())
+        turn.cut_short()
+
+    with pytest.raises(HandedOver):
+        run_until(server, declare("/hang"), drain)
 
 
 @pytest.mark.parametrize(("effect", "status", "ending"), ENDINGS)

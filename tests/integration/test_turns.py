@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from agents.messages import ToolResult
+from agents.models.scripted import ScriptedModel
 from agents.tools import ToolContext, tool
-from broker import entries, recovery, steps, tasks, updates
+from broker import agents, entries, recovery, steps, tasks, updates
+from broker.agents import AgentChange
 from broker.states import Priority
 from broker.times import now_us
-from broker.turns import BACKOFF_SECONDS
+from broker.turns import BACKOFF_SECONDS, CLAIMS_LIMIT
 from sandbox import Failure, Outcome, Output
 
 
@@ -609,3 +611,48 @@ def test_no_delta_comes_after_the_end_of_its_message(house, workshop, scripted) 
         pieces = [event for event in told if event["kind"] == "message_update"]
         said = "".join(event["payload"]["text"] for event in pieces)
         assert said == "one two three"
+
+
+@pytest.mark.parametrize("id", ["c", ""])
+@pytest.mark.parametrize("mode", ["parallel", "sequential"])
+def test_calls_of_one_id_are_made_and_answered_each_for_itself(
+    house, workshop, id: str, mode: str
+) -> None:
+    """Some servers send no ids, or the same ones."""
+    keys = []
+
+    @tool(effect="at_most_once")
+    def mail(context: ToolContext, to: str) -> ToolResult:
+        """Send."""
+        keys.append(context.key)
+        return ToolResult(text=f"sent to {to}")
+
+    calls = [{"name": "mail", "arguments": {"to": t}, "id": id} for t in ("ada", "bob")]
+    with house.write() as tx:
+        agents.update(tx, "scout", AgentChange(metadata={"tool_execution": mode}))
+    script = [{"tool_calls": calls}, {"tool_calls": calls[:1]}, {"text": "done"}]
+    turn_id = house.post().turn_id
+    workshop.taker(ScriptedModel(script), tools=(mail,)).take(turn_id)
+    assert reply(house, turn_id) == {"text": "done"}
+    assert sorted(keys) == [f"{turn_id}/{n}" for n in (2, 3, 5)]
+    results = [
+        each["content"][0]["text"]
+        for each in entries.list_after(house.database, "scout")
+        if each["type"] == "tool_result"
+    ]
+    assert results == ["sent to ada", "sent to bob", "sent to ada"]
+
+
+def test_a_turn_whose_claim_breaks_is_a_dead_letter_in_the_end(
+    house, workshop, scripted
+) -> None:
+    id = house.post().turn_id
+    with house.write() as tx:
+        tx.execute("UPDATE events SET payload = '{'")
+    taker = workshop.taker(scripted({"text": "hello"}))
+    while house.status(id) == "queued":
+        with house.write() as tx:
+            tx.execute("UPDATE tasks SET not_before_at = NULL")
+        taker.take(id)
+    assert "JSONDecodeError" in tasks.shape(house.task(id))["error"]["message"]
+    assert house.task(id)["crashes"] == CLAIMS_LIMIT

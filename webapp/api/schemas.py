@@ -19,7 +19,9 @@ from pydantic import (
 )
 
 JSONObject = dict[str, Any]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=2_000_000)]
+# More than any model reads at once; each text is held whole by whoever handles it.
+TEXT_CHARACTERS: Final = 500_000
+Text = Annotated[str, StringConstraints(min_length=1, max_length=TEXT_CHARACTERS)]
 Id = Annotated[str, Field(max_length=64, examples=["scout"])]
 Label = Annotated[str, Field(min_length=1, max_length=64, examples=["good"])]
 Limit = Annotated[int, Field(ge=1, le=1000)]
@@ -37,6 +39,8 @@ TaskStatusName = Literal[
     "queued", "running", "waiting", "completed", "failed", "cancelled"
 ]
 
+# More than anybody uses, and few enough that a sum of them fits into 64 bits.
+AMOUNT_LIMIT: Final = 10**15
 # pydantic writes no JSON deeper than 255: what went in must come out again in a list.
 DEPTH_LIMIT: Final = 100
 # The stores' integers have 64 bits.
@@ -106,6 +110,26 @@ class LabelIn(Input):
     entry_id: Annotated[int, Field(ge=1)]
 
 
+class LimitsIn(Input):
+    """Limits of one scope; null takes one away. A turn may begin a model call while it
+    has worked for less than `seconds`."""
+
+    tokens: Annotated[int, Field(ge=0, le=AMOUNT_LIMIT)] | None = None
+    usd: Annotated[float, Field(ge=0, le=1_000_000_000)] | None = None
+    rounds: Annotated[int, Field(ge=0, le=AMOUNT_LIMIT)] | None = None
+    seconds: Annotated[float, Field(ge=0, le=1_000_000_000)] | None = None
+
+
+class BudgetsIn(Input):
+    """Limits by scope: of each turn, of the agent for ever, of it and all agents that
+    it has made, of its day in UTC. Null takes all of a scope away."""
+
+    turn: LimitsIn | None = None
+    agent: LimitsIn | None = None
+    tree: LimitsIn | None = None
+    day: LimitsIn | None = None
+
+
 class AgentPatch(Input):
     """Change an agent; what is not named stays."""
 
@@ -161,7 +185,7 @@ class EventIn(Input):
     """Push an event."""
 
     stream: StreamName
-    body: Annotated[str, Field(min_length=1, max_length=2_000_000)]
+    body: Annotated[str, Field(min_length=1, max_length=TEXT_CHARACTERS)]
     scope: Annotated[
         str, Field(pattern=r"^(global|(agent|task)/[a-z0-9-]+)$", max_length=80)
     ] = "global"
@@ -299,6 +323,45 @@ class ForkedFrom(BaseModel):
 
     agent_id: str
     entry_id: int
+
+
+class TokensOut(BaseModel):
+    """A limit in whole numbers (null: none), and what is used of it; `reserved` is the
+    most that the model calls under way will use."""
+
+    limit: int | None
+    spent: int
+    reserved: int
+    left: int | None
+
+
+class AmountOut(BaseModel):
+    """A limit (null: none), and what is used of it; `reserved` is the most that the
+    model calls under way will use."""
+
+    limit: float | None
+    spent: float
+    reserved: float
+    left: float | None
+
+
+class ScopeOut(BaseModel):
+    """A scope's limits; `key` names its meter."""
+
+    key: str
+    tokens: TokensOut
+    usd: AmountOut
+    rounds: TokensOut
+    seconds: AmountOut
+
+
+class BudgetsOut(BaseModel):
+    """An agent's budgets; the turn is the one that holds it, or its last."""
+
+    turn: ScopeOut
+    agent: ScopeOut
+    tree: ScopeOut
+    day: ScopeOut
 
 
 class TaskOut(BaseModel):

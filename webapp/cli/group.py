@@ -54,6 +54,9 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "edit": "webapp.cli.inbox",
         "withdraw": "webapp.cli.inbox",
     },
+    "Bound what agents use": {
+        "budget": "webapp.cli.budget",
+    },
     "Steer a task": {
         "cancel": "webapp.cli.steer",
         "kill": "webapp.cli.steer",
