@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,13 +91,21 @@ class Interrupt:
         """Sleep unless raised; True when raised."""
         return self._raised.wait(seconds)
 
-    def on_raise(self, action: Callable[[], None]) -> None:
-        """Run the action when raised, or now if it was."""
+    @contextmanager
+    def cutting(self, action: Callable[[], None]) -> Iterator[None]:
+        """Run the action if raised meanwhile, or now if it was before."""
         with self._lock:
-            if not self._raised.is_set():
+            is_raised = self._raised.is_set()
+            if not is_raised:
                 self._actions.append(action)
-                return
-        action()
+        if is_raised:
+            action()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if action in self._actions:
+                    self._actions.remove(action)
 
 
 class Stop:

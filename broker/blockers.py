@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker import budgets, json, steps
+from broker import budgets, json, limits, steps
 from broker.database import Database, Row
 from broker.times import SECOND_US, now_us, rfc3339
 
@@ -16,6 +16,8 @@ def said_of(database: Database, row: Row) -> str | None:
         why = json.load(row["waiting_for"]) or {}
         if why.get("kind") == budgets.KIND:
             return budgets.said_of(database, why)
+        if why.get("kind") == limits.KIND:
+            return limits.said_of(why)
         return _said_of_waits(waits_of(database, row))
     return _said_of_line(database, row) if row["status"] == "queued" else None
 

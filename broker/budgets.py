@@ -78,6 +78,7 @@ class Ask:
     input_usd: float | None
     output_token_usd: float | None
     worked_seconds: float = 0.0
+    rounds: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +227,7 @@ def _amounts(ask: Ask, output_tokens: int) -> Amounts:
     return {
         "tokens": ask.input_tokens + output_tokens,
         "usd": math.ceil(usd * UNITS["usd"]),
-        "rounds": 1,
+        "rounds": ask.rounds,
         "seconds": 1,  # it may begin while any time is left
     }
 

@@ -258,6 +258,10 @@ def _own(
         generation,
         _first_own_id(turn_id, compaction),
     )
+    return _from_the_edit_on(rows)
+
+
+def _from_the_edit_on(rows: list[Row]) -> list[Row]:
     own = [shape(row) for row in rows]
     edited = (i for i, row in enumerate(own) if (row["data"] or {}).get("edited"))
     return own[max(edited, default=0) :]
@@ -294,6 +298,13 @@ def find_prompt(database: Database, agent_id: str, generation: int) -> str | Non
         generation,
     )
     return str(json.load(row["content"])[0]["text"]) if row else None
+
+
+def list_of_turn(database: Database, turn_id: str) -> list[Row]:
+    """List a turn's entries of all generations, from its last edited message on."""
+    return _from_the_edit_on(
+        database.read("SELECT * FROM entries WHERE turn_id = ? ORDER BY id", turn_id)
+    )
 
 
 def list_after(

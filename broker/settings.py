@@ -49,6 +49,7 @@ class Settings:
     bun: str | None
     # USD per million tokens, by model or `provider/*`.
     prices: Mapping[str, Mapping[str, float]]
+    limits: Mapping[str, Mapping[str, float]]
     environ: Mapping[str, str]
     # What of it was given to the process itself, and not by a `.env`.
     process_environ: Mapping[str, str]
@@ -103,6 +104,7 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
         context_tokens=_tokens(values.get("ROOST_CONTEXT_TOKENS")),
         bun=values.get("ROOST_BUN") or None,
         prices=_prices(values.get("ROOST_PRICES")),
+        limits=_limits(values.get("ROOST_LIMITS")),
         environ=values,
         process_environ=_given_environment() if environ is None else process,
     )
@@ -211,6 +213,41 @@ _PRICES: Final = (
     '0.2, "cache_write": 2.5}, "ollama/*": {"input": 0, "output": 0}}: US dollars per '
     "million tokens, those for a cache optional."
 )
+
+
+_LIMITS: Final = (
+    'It must be like {"anthropic/*": {"requests_per_minute": 50, "tokens_per_minute": '
+    '200000, "in_flight": 8}, "openai/gpt-6-sol": {"in_flight": 4}}: numbers above 0, '
+    "for a model or for all of a provider."
+)
+_LIMIT_UNITS: Final = {"requests_per_minute", "tokens_per_minute", "in_flight"}
+
+
+def _limits(text: str | None) -> dict[str, dict[str, float]]:
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError as error:
+        raise SettingsError(f"ROOST_LIMITS is not JSON ({error}). {_LIMITS}") from error
+    if not isinstance(found, dict):
+        raise SettingsError(f"ROOST_LIMITS is no JSON object. {_LIMITS}")
+    for name, limit in found.items():
+        if not _is_limit(limit):
+            raise SettingsError(
+                f"ROOST_LIMITS gives {name!r} the limit {json.dumps(limit)}. {_LIMITS}"
+            )
+    return found
+
+
+def _is_limit(limit: object) -> bool:
+    return (
+        isinstance(limit, dict)
+        and bool(limit)
+        and limit.keys() <= _LIMIT_UNITS
+        and all(
+            type(each) in (int, float) and 0 < each < float("inf")
+            for each in limit.values()
+        )
+    )
 
 
 def _is_price(price: object) -> bool:

@@ -89,16 +89,20 @@ def succeed_model(
     calls: list[PlannedCall],
     *,
     cost_usd: float | None = None,
+    model: str | None = None,
 ) -> None:
-    """Journal a model's answer, and plan a step for each tool call in it."""
+    """Journal a model's answer, and plan a step for each tool call in it. `model` is
+    who answered, where that is not who was asked."""
     leases.guard(tx, turn_id, epoch)
     now = now_us()
     tx.execute(
         "UPDATE steps SET status = 'succeeded', result = ?, usage = ?, cost_usd = ?,"
-        " finished_at = ? WHERE task_id = ? AND number = ? AND status = 'started'",
+        " name = COALESCE(?, name), finished_at = ?"
+        " WHERE task_id = ? AND number = ? AND status = 'started'",
         json.dump(answer),
         json.dump(usage),
         cost_usd,
+        model,
         now,
         turn_id,
         number,

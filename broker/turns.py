@@ -23,6 +23,7 @@ from broker import (
     frames,
     json,
     leases,
+    limits,
     routing,
     tasks,
     together,
@@ -154,9 +155,11 @@ def _from_agent(tx: Transaction, agent_id: str, message: Message) -> Message:
 
 
 def _refuse_flood(tx: Transaction, agent_id: str, priority: Priority) -> None:
-    """Bound what waits. What hurries and what does not are counted apart, so that a
-    flood of news never keeps out the message that would have it read."""
-    ranks = [each.rank for each in Priority if each.wakes == priority.wakes]
+    """Bound what waits. Interrupts, what else hurries and what does not are counted
+    apart, so that a flood of news never keeps out the message that would have it read,
+    nor a flood of messages what would end it."""
+    quiet = (Priority.NORMAL, Priority.LOW)
+    ranks = [each.rank for each in (quiet if priority in quiet else (priority,))]
     unread = events.unread_count(
         tx, agent_id, up_to=UNREAD_LIMIT, ranks=(min(ranks), max(ranks))
     )
@@ -654,6 +657,8 @@ def _is_over(tx: Transaction, wait: Park) -> bool:
         return True
     if wait.why.get("kind") == budgets.KIND:
         return budgets.has_room(tx, wait.why)
+    if wait.why.get("kind") == limits.KIND:
+        return False
     for target_id in wait.target_ids:
         row = tx.one(
             f"SELECT finished_at FROM tasks WHERE id = ?{tx.for_update}", target_id

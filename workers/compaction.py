@@ -36,13 +36,13 @@ from agents.messages import Answer, AssistantMessage, Message
 from agents.models.base import Model
 from agents.thinker import Conversation
 from agents.transcript import to_messages
-from broker import Broker, budgets, entries, events, generations, leases
-from broker.budgets import Used
+from broker import Broker, entries, events, generations, leases
 from broker.database import Row, Transaction
 from broker.entries import HISTORY_LIMIT
 from broker.generations import Compaction, Reason
 from broker.turns import Turn
 from workers.fence import fenced
+from workers.metering import SummaryMeter
 from workers.summariser import Plan, Summariser, Written, messages_of
 
 # So many entries of other turns are as good a reason as too many tokens: a turn reads
@@ -148,7 +148,8 @@ class Compactor:
             return len(items)
         turn_id, step = counted[-1].entry["turn_id"], counted[-1].entry["step"]
         name = generations.model_of(self.broker.database, turn_id, step)
-        return start if name == self.model.name else len(items)
+        asked_first = self.model.name.partition(",")[0]
+        return start if name == asked_first else len(items)
 
     def _is_in_vain(self, conversation: Conversation) -> bool:
         """Whether this turn's compaction has not helped, as the first answer since then
@@ -284,7 +285,6 @@ class Compactor:
         compaction = _compaction(plan, written, self.turn.id, took)
         with self._fenced() as tx:
             generation = commit(tx, compaction)
-            budgets.settle(tx, self.turn.id, self.turn.agent["id"], _used(written))
             self._emit_end(tx, compaction, generation, written.error)
             history = self._rebuild(tx, generation)
         self.turn.agent["generation"] = generation
@@ -310,6 +310,7 @@ class Compactor:
             stop=self.stop,
             model=self.model,
             find_model=self.find_model,
+            meter=SummaryMeter(broker=self.broker, turn=self.turn),
         )
 
     def _rebuild(
@@ -361,11 +362,6 @@ class Compactor:
         with fenced(), self.broker.database.write() as tx:
             leases.guard(tx, self.turn.id, self.turn.epoch)
             yield tx
-
-
-def _used(written: Written) -> Used:
-    tokens = sum(written.usage.as_json().values())
-    return Used(tokens=tokens, cost_usd=written.cost_usd)
 
 
 def _older(entry_id: int, other: int | None) -> int:

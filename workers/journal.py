@@ -6,24 +6,24 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from agents.control import Parked, Waiting
 from agents.messages import Answer, ToolCall, ToolResult, Usage, UserMessage
 from agents.models import Delta, ModelError
 from agents.thinker import Estimate, Standing, StartedAnswer, StartedCall
 from agents.transcript import answer_data
-from broker import Broker, budgets, entries, events, leases, steps, turns
+from broker import Broker, budgets, entries, events, leases, limits, steps, turns
 from broker.budgets import Ask, Grant, Refusal, Used
 from broker.database import Row, Transaction
 from broker.entries import NewEntry
-from broker.errors import LeaseLost, UnknownPrice
+from broker.errors import LeaseLost
 from broker.steps import PlannedCall
 from broker.turns import Turn
 from workers.artifacts import shorten
 from workers.batcher import Batcher
 from workers.fence import fenced
+from workers.metering import ask, parked, priced
 from workers.prices import Prices
 
 
@@ -35,7 +35,9 @@ class TurnJournal:
         self._turn = turn
         self._deltas = DeltaBuffer(broker, turn, batcher)
         self._prices = Prices(broker.settings.prices)
+        self._limits = broker.settings.limits
         self._model_asked = ""
+        self._tokens_expected = 0
         # What has been worked since then is not on the meters yet.
         self._metered_at = time.monotonic()
 
@@ -46,14 +48,15 @@ class TurnJournal:
         and to what. Parks the turn where no budget has room for the call."""
         turn = self._turn
         inputs = {"inputs": [message.text for message in heard]} if heard else {}
-        ask = self._ask(model_name, estimate)
-        with _priced(), fenced(), self._database.write() as tx:
+        asked = self._ask(model_name, estimate)
+        with priced(), fenced(), self._database.write() as tx:
             leases.guard(tx, turn.id, turn.epoch)
-            granted = budgets.reserve(tx, turn.id, turn.agent["id"], ask)
+            granted = budgets.reserve(tx, turn.id, turn.agent["id"], asked)
             if isinstance(granted, Grant):
+                self._take_place(tx, asked)
                 started = self._start(tx, model_name, inputs, granted)
         if isinstance(granted, Refusal):
-            raise _parked(granted)
+            raise parked(granted)
         return started
 
     def _start(
@@ -70,18 +73,31 @@ class TurnJournal:
             max_output_tokens=granted.max_output_tokens,
         )
 
+    def _take_place(self, tx: Transaction, asked: Ask) -> None:
+        """Take a place at the provider; without one, nothing is reserved either."""
+        busy = limits.take(
+            tx,
+            self._limits,
+            asked.model,
+            (self._turn.id, self._turn.epoch),
+            tokens=asked.input_tokens,
+        )
+        self._tokens_expected = asked.input_tokens
+        if busy is not None:
+            raise parked(busy)
+
+    def _give_place_back(self, tx: Transaction, usage: Usage) -> None:
+        used = sum(usage.as_json().values())
+        unexpected = used - self._tokens_expected
+        limits.settle(
+            tx, self._limits, self._model_asked, self._turn.id, unexpected=unexpected
+        )
+
     def _ask(self, model_name: str, estimate: Estimate) -> Ask:
         """What a call may use at the most, by its price."""
         self._model_asked = model_name
-        rate = self._prices.rate(model_name, estimate.input_tokens)
-        return Ask(
-            model=model_name,
-            input_tokens=estimate.input_tokens,
-            output_tokens=estimate.output_tokens,
-            input_usd=rate.input_usd if rate else None,
-            output_token_usd=rate.output_token_usd if rate else None,
-            worked_seconds=self._worked(),
-        )
+        worked = self._worked()
+        return ask(self._prices, model_name, estimate, worked_seconds=worked)
 
     def _worked(self) -> float:
         """How long the turn has worked since it was last asked."""
@@ -112,8 +128,10 @@ class TurnJournal:
                 answer.usage.as_json(),
                 _planned(answer, effects),
                 cost_usd=cost,
+                model=answer.model,
             )
             budgets.settle(tx, turn.id, turn.agent["id"], used)
+            self._give_place_back(tx, answer.usage)
             self._append(tx, *_entries_of(number, answer))
             self._emit(tx, "message_end", _message_end(number, answer))
 
@@ -126,6 +144,7 @@ class TurnJournal:
             # Of a call that failed nobody is told what it has used, but its time.
             used = Used(seconds=self._worked())
             budgets.settle(tx, turn.id, turn.agent["id"], used)
+            self._give_place_back(tx, Usage())
             self._emit(tx, "message_end", {"step": number, "error": shown})
 
     def start_call(self, call: ToolCall) -> StartedCall:
@@ -214,28 +233,6 @@ class TurnJournal:
     def _append(self, tx: Transaction, *new: NewEntry) -> None:
         agent = self._turn.agent
         entries.append(tx, agent["id"], agent["generation"], self._turn.id, *new)
-
-
-@contextlib.contextmanager
-def _priced() -> Iterator[None]:
-    """A limit in money on a model without a price fails the turn, and says so."""
-    try:
-        yield
-    except UnknownPrice as error:
-        raise ModelError(
-            error.detail, kind="unknown_price", is_retriable=False
-        ) from error
-
-
-def _parked(refused: Refusal) -> Parked:
-    return Parked(
-        Waiting(
-            step=budgets.STEP,
-            target_ids=(refused.target,),
-            deadline_at=refused.deadline_at,
-            why=refused.why,
-        )
-    )
 
 
 def _used(usage: Usage, cost_usd: float | None, seconds: float) -> Used:

@@ -1,6 +1,7 @@
 """What model calls cost, in US dollars.
 
-A price of our own (`ROOST_PRICES`) comes first. The demo, scripts and Ollama are free.
+A price of our own (`ROOST_PRICES`) comes first. The demo, scripts, replays and Ollama
+are free.
 Everything else is priced by `genai-prices`, which carries its data with it and asks no
 network. It takes a second to import, so it is imported with the first vendor's model.
 Nobody knows every price: None is an answer.
@@ -15,7 +16,7 @@ from typing import Final
 from agents.messages import Usage
 
 MILLION: Final = 1_000_000
-FREE: Final = frozenset({"demo", "scripted", "ollama"})
+FREE: Final = frozenset({"demo", "scripted", "replay", "ollama"})
 # Our names of providers, where those of genai-prices differ.
 _SELLERS: Final = {"openai-chat": "openai"}
 

@@ -20,6 +20,7 @@ from agents.compaction import (
     Summary,
     estimate_all,
     threshold,
+    tokens_in,
 )
 from agents.control import Stop
 from agents.messages import Message, Usage, UserMessage
@@ -27,7 +28,7 @@ from agents.models.base import Model, ModelError, Request
 from agents.summaries import Files
 from broker.generations import Reason
 from broker.settings import Settings
-from workers.prices import Prices
+from workers.metering import SummaryMeter
 
 # A summary in the full form may always be this long, however short what it replaces.
 SUMMARY_CHARACTERS: Final = 2_000
@@ -85,12 +86,6 @@ class Written:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    model: str
-    usage: Usage
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summariser:
     """Has summaries written by the fast model, or the turn's own where none is set."""
@@ -99,8 +94,9 @@ class Summariser:
     stop: Stop
     model: Model
     find_model: Callable[[str | None], Model]
-    # What the calls so far have used: also those of a summary that came to nothing.
-    _calls: list[_Call] = field(default_factory=list, init=False)
+    meter: SummaryMeter
+    # What each call so far has used and cost: also those that came to nothing.
+    _calls: list[tuple[Usage, float | None]] = field(default_factory=list, init=False)
 
     def write(self, plan: Plan) -> Written:
         """Return a summary, always; raise a TurnControl when the turn has to leave."""
@@ -115,15 +111,13 @@ class Summariser:
         return replace(
             written,
             text=summaries.with_files(written.text, plan.files),
-            usage=sum((call.usage for call in self._calls), Usage()),
+            usage=sum((usage for usage, _ in self._calls), Usage()),
             cost_usd=self._cost(),
         )
 
     def _cost(self) -> float | None:
-        prices = Prices(self.settings.prices)
-        costs = [prices.cost(call.model, call.usage) for call in self._calls]
-        known = [cost for cost in costs if cost is not None]
-        return None if len(known) < len(costs) else sum(known, 0.0)
+        known = [cost for _, cost in self._calls if cost is not None]
+        return None if len(known) < len(self._calls) else sum(known, 0.0)
 
     def _by_model(self, plan: Plan) -> Written:
         past, head = messages_of(plan.cut.past), messages_of(plan.cut.head)
@@ -157,12 +151,14 @@ class Summariser:
 
     def _ask(self, model: Model, text: str) -> str:
         """Make a model call that no journal keeps: it has no effect but its text."""
+        self.stop.check()
+        length = tokens_in(len(summaries.SYSTEM) + len(text))
         request = Request(
             system=summaries.SYSTEM,
             messages=(UserMessage(content=[{"type": "text", "text": text}]),),
             tools=(),
+            max_output_tokens=self.meter.before(model.name, length),
         )
-        self.stop.check()
         try:
             answer = model.stream(request, lambda _: None, self.stop.interrupt)
         except ModelError as error:
@@ -173,7 +169,8 @@ class Summariser:
             # an agent that cannot be compacted could not be talked to any more.
             log.exception("A model that was to write a summary broke.")
             raise NoSummary(f"{type(error).__name__}: {error}") from error
-        self._calls.append(_Call(answer.model or model.name, answer.usage))
+        cost = self.meter.after(answer.model or model.name, answer.usage)
+        self._calls.append((answer.usage, cost))
         if answer.stop_reason == "interrupted":
             self.stop.check()
             raise NoSummary("The summary was interrupted.")

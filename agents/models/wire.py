@@ -61,11 +61,11 @@ def talk(
     def cut() -> None:
         future.cancel()
 
-    interrupt.on_raise(cut)
     try:
-        while (delta := heard.get()) is not None:
-            emit(delta)
-        future.result()
+        with interrupt.cutting(cut):
+            while (delta := heard.get()) is not None:
+                emit(delta)
+            future.result()
     except CancelledError:
         return False
     finally:

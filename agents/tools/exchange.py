@@ -100,9 +100,8 @@ def exchange(
             line.release()
 
     threading.Thread(target=run, name="exchange", daemon=True).start()
-    if interrupt is not None:
-        interrupt.on_raise(done.set)
-    is_awake = done.wait(seconds)
+    with (interrupt or Interrupt()).cutting(done.set):
+        is_awake = done.wait(seconds)
     if result.done():
         return result.result()
     raise Ended(is_sent=line.cut(), is_interrupted=is_awake)

@@ -20,7 +20,7 @@ from agents.models.base import ToolSpec
 from agents.runtime import Runtime, RuntimeRefused
 from agents.tools.schemas import (
     ARGUMENTS_DEPTH_LIMIT,
-    has_no_number,
+    is_beyond_json,
     is_deeper,
     validator,
 )
@@ -116,7 +116,7 @@ class Registry:
         deep the stack gets."""
         if is_deeper(arguments, ARGUMENTS_DEPTH_LIMIT):
             return [f"they are nested deeper than {ARGUMENTS_DEPTH_LIMIT}."]
-        if has_no_number(arguments):
+        if is_beyond_json(arguments):
             return ["they have a NaN or an Infinity, which is no number in JSON."]
         try:
             found = [*self._validators[name].iter_errors(arguments)]

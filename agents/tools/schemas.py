@@ -68,11 +68,11 @@ def is_deeper(value: Any, limit: int) -> bool:
     return bool(level)
 
 
-def has_no_number(value: Any) -> bool:
+def is_beyond_json(value: Any) -> bool:
     """Whether there is a NaN or an Infinity in it, which JSON does not have."""
     if isinstance(value, float):
         return not math.isfinite(value)
-    return any(has_no_number(each) for each in _inside(value))
+    return any(is_beyond_json(each) for each in _inside(value))
 
 
 def _inside(value: Any) -> list[Any]:

@@ -294,6 +294,32 @@ class Breaker(Model):
         table_name = "breakers"
 
 
+class Rate(Model):
+    """What is left of a provider's requests and tokens a minute: a token bucket."""
+
+    name = TextField(primary_key=True)
+    requests = DoubleField()
+    tokens = DoubleField()
+    filled_at = BigIntegerField()
+
+    class Meta:
+        table_name = "rates"
+
+
+class Call(Model):
+    """A model call under way; it counts while its turn holds the lease of the epoch."""
+
+    task_id = TextField()
+    name = TextField()
+    epoch = IntegerField()
+    started_at = BigIntegerField()
+
+    class Meta:
+        table_name = "calls"
+        primary_key = CompositeKey("task_id", "name")
+        indexes = ((("name",), False),)
+
+
 class Process(Model):
     """A running process of this home, on any machine."""
 
@@ -424,6 +450,8 @@ ALL: tuple[type[Model], ...] = (
     Counter,
     Leader,
     Breaker,
+    Rate,
+    Call,
     Process,
     Receipt,
     Label,

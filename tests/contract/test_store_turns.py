@@ -120,6 +120,19 @@ def test_a_flood_of_news_does_not_keep_out_what_would_have_it_read(store) -> Non
         store.post()
 
 
+def test_a_flood_of_messages_does_not_keep_out_an_interrupt(store) -> None:
+    store.agent()
+    with store.write() as tx:
+        for number in range(UNREAD_LIMIT):
+            events.mark(tx, "scout", -number, Priority.WAKE)
+    assert store.post(priority=Priority.INTERRUPT).turn_id == "turn-1"
+    with store.write() as tx:
+        for number in range(UNREAD_LIMIT):
+            events.mark(tx, "scout", -UNREAD_LIMIT - number, Priority.INTERRUPT)
+    with pytest.raises(TooManyWaiting, match=f"its limit of {UNREAD_LIMIT}"):
+        store.post(priority=Priority.INTERRUPT)
+
+
 # A turn is taken.
 
 

@@ -125,6 +125,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _head(self, exchange: Exchange, type: str, more: Mapping[str, Any]) -> None:
         self.send_response(exchange.status)
         self.send_header("Content-Type", type)
+        # Said, because it is done: a client that kept the connection for its next call
+        # would at times use it just as it ends.
+        self.send_header("Connection", "close")
         for name, value in {**exchange.headers, **more}.items():
             self.send_header(name, str(value))
         self.end_headers()

@@ -20,13 +20,16 @@ def test_control_flow_is_not_swallowed_by_handlers_of_errors() -> None:
     assert not issubclass(TurnControl, Exception)
 
 
-def test_an_interrupt_runs_its_actions_once_and_late_ones_at_once() -> None:
+def test_an_interrupt_runs_the_actions_of_what_is_under_way_once() -> None:
     interrupt, ran = Interrupt(), []
-    interrupt.on_raise(lambda: ran.append("early"))
-    interrupt.set()
-    interrupt.set()
-    interrupt.on_raise(lambda: ran.append("late"))
-    assert ran == ["early", "late"]
+    with interrupt.cutting(lambda: ran.append("over")):
+        pass
+    with interrupt.cutting(lambda: ran.append("under way")):
+        interrupt.set()
+        interrupt.set()
+    with interrupt.cutting(lambda: ran.append("late")):
+        assert ran == ["under way", "late"]
+    assert ran == ["under way", "late"]
     assert interrupt.is_raised
 
 
