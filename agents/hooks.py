@@ -3,8 +3,9 @@
 They chain: each gets what the one before it made. `transform_context` and
 `convert_to_llm` see the whole conversation before every model call, in that order; what
 they leave is made valid again (`agents.messages.mend`), so no hook can make a provider
-see a call without its result. A hook that raises is never skipped, because it may be
-there to guard something: the call fails, or the turn does.
+see a call without its result. `on_payload` sees what is sent to a provider, and changes
+nothing. A hook that raises is never skipped, because it may be there to guard
+something: the call fails, or the turn does.
 
 Calls of one answer run together, so hooks of tool calls run in several threads.
 """
@@ -12,6 +13,7 @@ Calls of one answer run together, so hooks of tool calls run in several threads.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +25,12 @@ ContextHook = Callable[[Sequence[Message]], Sequence[Message]]
 BeforeToolCall = Callable[[ToolCall, ToolContext], ToolCall | ToolResult | None]
 # A ToolResult replaces the result, None lets it be.
 AfterToolCall = Callable[[ToolCall, ToolResult], ToolResult | None]
+# Sees a provider's request body; what it returns counts for nothing.
+PayloadHook = Callable[[dict[str, Any]], object]
 
 
 class HookFailed(Exception):
-    """A hook of the context failed, so the model was not asked."""
+    """A hook of the context or the payload failed, so the model was not asked."""
 
     def __init__(self, hook: object, why: str) -> None:
         name = f"{getattr(hook, '__module__', '?')}.{getattr(hook, '__name__', '?')}"
@@ -47,6 +51,7 @@ class Hooks:
     convert_to_llm: tuple[ContextHook, ...] = ()
     before_tool_call: tuple[BeforeToolCall, ...] = ()
     after_tool_call: tuple[AfterToolCall, ...] = ()
+    on_payload: tuple[PayloadHook, ...] = ()
 
     def __add__(self, other: Hooks) -> Hooks:
         """Chain another set behind this one."""
@@ -55,6 +60,7 @@ class Hooks:
             convert_to_llm=self.convert_to_llm + other.convert_to_llm,
             before_tool_call=self.before_tool_call + other.before_tool_call,
             after_tool_call=self.after_tool_call + other.after_tool_call,
+            on_payload=self.on_payload + other.on_payload,
         )
 
     def context_of(self, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -68,6 +74,17 @@ class Hooks:
         for hook in chain:
             messages = _shown(hook, messages)
         return tuple(mend(messages))
+
+    def show(self, payload: dict[str, Any]) -> None:
+        """Show each hook a copy of what is sent to a provider.
+
+        Raises HookFailed when one raises: then nothing is sent.
+        """
+        for hook in self.on_payload:
+            try:
+                hook(deepcopy(payload))
+            except Exception as error:
+                raise HookFailed(hook, f"{type(error).__name__}: {error}") from error
 
     def before(self, call: ToolCall, context: ToolContext) -> ToolCall | ToolResult:
         """Return the call as it is to be made, or the result that stands for it.

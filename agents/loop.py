@@ -16,6 +16,7 @@ from typing import Any
 
 from agents.calls import answer_calls
 from agents.compaction import estimate_all, tokens_in
+from agents.hooks import HookFailed, Hooks
 from agents.messages import (
     Answer,
     AssistantMessage,
@@ -137,6 +138,7 @@ def _answer(thinker: Thinker, conversation: Conversation) -> Answer:
         max_output_tokens=started.max_output_tokens,
         cache_key=thinker.agent_id,
         image_bytes=_find_image(thinker.runtime),
+        on_payload=_show_payload(thinker.hooks),
     )
     try:
         answer = thinker.model.stream(
@@ -166,6 +168,23 @@ def _estimate(
         input_tokens=tokens_in(len(system) + len(told)) + estimate_all(messages),
         output_tokens=max(known(each).output_tokens for each in name.split(",")),
     )
+
+
+def _show_payload(hooks: Hooks) -> Callable[[dict[str, Any]], None] | None:
+    """A hook that fails is a model call that failed: it is written down as one."""
+    if not hooks.on_payload:
+        return None
+
+    def show(payload: dict[str, Any]) -> None:
+        try:
+            hooks.show(payload)
+        except HookFailed as failed:
+            said = failed.as_json()
+            raise ModelError(
+                said["message"], kind=said["type"], is_retriable=False
+            ) from failed
+
+    return show
 
 
 def _find_image(runtime: Runtime) -> Callable[[str], bytes]:

@@ -314,8 +314,9 @@ def _set(
 def show(database: Database, agent_id: str) -> Row:
     """Return, by scope and unit, `{limit, spent, reserved, left}`, and the meter's key:
     of turns it is that of the one that holds the agent, or of its last."""
+    turn_id = _turn_of(database, agent_id)
     keys = {
-        "turn": f"turn/{_turn_of(database, agent_id)}",
+        "turn": f"turn/{turn_id}" if turn_id else None,
         "agent": f"agent/{agent_id}",
         "tree": f"tree/{agent_id}",
         "day": f"day/{agent_id}/{_today()}",
@@ -331,7 +332,7 @@ def show(database: Database, agent_id: str) -> Row:
         scope: {
             "key": key,
             **{
-                unit: _line(unit, limits.get((scope, unit)), meters.get(key))
+                unit: _line(unit, limits.get((scope, unit)), meters.get(key or ""))
                 for unit in UNITS
             },
         }

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the pinned set $1 (base or dev) into .venv: with uv ($2) where it is, else pip.
+# Installs the pinned set $1 (base, models or dev) into .venv: with uv ($2) where it is, else pip.
 set -euo pipefail
 set_name=$1 uv=${2:-}
 count=$(grep -c '^[a-z].*==' "requirements/$set_name.txt")

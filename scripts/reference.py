@@ -144,7 +144,9 @@ def http_page() -> str:
         "`Authorization: Bearer <token>`. An unknown field is refused by name. "
         "A POST may carry `Idempotency-Key`: the same key with the same request gets "
         "the first answer again, with another request 422, while the first still runs "
-        "409. "
+        "409. A list is `{items, next_cursor}`: ask the same list again with that "
+        "`cursor`, and the same filters, for the next page; a cursor of another list "
+        "is refused. "
         "[Errors](errors.md) are problem documents. A running Roost serves this as "
         "OpenAPI at `/openapi.json`, and as a page to try things on at `/docs`. The "
         "statuses are those that the OpenAPI document names; any route may also answer "
@@ -389,7 +391,9 @@ def errors_page() -> str:
             "Whatever HTTP itself refuses has the standard's phrase as its slug: "
             "`bad-request` 400, `unauthorized` 401, `not-found` 404 (no such route), "
             "`method-not-allowed` 405, `request-entity-too-large` 413 (a body over "
-            f"{_body_limit()} MiB), `unsupported-media-type` 415.",
+            f"{_body_limit()} MiB), `request-uri-too-long` 414 (path and query over "
+            "about 8,000 bytes), `unsupported-media-type` 415, "
+            "`request-header-fields-too-large` 431.",
             "What a tool does wrong is not an error of the API: it is a result, which "
             "the model reads. What ends a task badly is in the task's `error`: "
             "`{type, message, limit?}`.",

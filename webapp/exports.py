@@ -1,8 +1,10 @@
 """Histories as files: JSON lines for programs, Markdown and HTML for people.
 
 A file is written page by page as it is read, up to the entry that was the last when it
-was asked for. The HTML is one page that needs nothing else, runs nothing, and has every
-text escaped: what agents read and say is not trusted.
+was asked for. What agents read and say is not trusted: the HTML is one page that needs
+nothing else, runs nothing, and has every text escaped; in Markdown every text is a code
+block by its indent, so that no line of it can pass for one of ours; and neither holds a
+character that is not seen and changes how others are.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from html import escape
+from textwrap import indent
 from typing import Any, Final
 
 from broker import entries
@@ -36,7 +39,7 @@ _SPEAKERS: Final = {
     "system_prompt": "System prompt",
     "tools_config": "Tools",
 }
-# What is data or machinery is shown letter by letter.
+# What is data or machinery is shown letter by letter, in HTML.
 _VERBATIM: Final = (
     "tool_call",
     "tool_result",
@@ -44,6 +47,23 @@ _VERBATIM: Final = (
     "system_prompt",
     "error",
 )
+# Controls of terminals (C0 but tab and newline, DEL, C1), of the direction of writing,
+# and of lines; they are shown by their code.
+_UNSEEN: Final = {
+    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    for code in (
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        *(0x061C, 0x200E, 0x200F, 0x2028, 0x2029, 0xFEFF),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+    if chr(code) not in "\t\n"
+}
+# What makes lines of Markdown a code block.
+_INDENT: Final = "    "
+# What begins something in a line of Markdown.
+_MARKS: Final = re.compile(r"([\\`*<>&!\[\]])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,19 +124,8 @@ def _markdown_head(agent: Row, at: str) -> str:
 
 
 def _markdown_entry(entry: Row) -> str:
-    text = _text(entry)
-    if entry["type"] in _VERBATIM:
-        text = _fenced(text)
-    elif entry["type"] == "reasoning":
-        text = "\n".join(f"> {line}".rstrip() for line in text.splitlines())
-    return f"\n## {_title(entry)}\n\n{text}\n" if text else f"\n## {_title(entry)}\n"
-
-
-def _fenced(text: str) -> str:
-    """Fence a text with more backticks than it has in a row."""
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text}\n{fence}"
+    title = _MARKS.sub(r"\\\1", _title(entry))
+    return f"\n## {title}\n\n{indent(_text(entry), _INDENT)}\n".rstrip() + "\n"
 
 
 # --- HTML -----------------------------------------------------------------------------
@@ -175,18 +184,24 @@ def _title(entry: Row) -> str:
         who = f"{who}: {entry['tool_name']}"
     if entry["status"] in ("failed", "uncertain", "interrupted"):
         who = f"{who} ({entry['status']})"
-    return f"{clean(_line(who))} · #{entry['id']} · {entry['created_at']}"
+    return f"{_seen(_line(who))} · #{entry['id']} · {entry['created_at']}"
 
 
 def _line(text: str) -> str:
     return " ".join(text.split())
 
 
+def _seen(text: str) -> str:
+    """Make a text storable, and show of it what is not seen."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n")
+    return clean(lines).translate(_UNSEEN)
+
+
 def _text(entry: Row) -> str:
     """What an entry says; a compaction says its summary, in place of why it was."""
     summary = (entry["data"] or {}).get("summary")
     said = summary or "\n\n".join(_block(block) for block in entry["content"])
-    return clean(str(said))
+    return _seen(str(said))
 
 
 def _block(block: dict[str, Any]) -> str:

@@ -78,15 +78,18 @@ def register(app: APIFlask) -> None:
     app.error_processor(_from_apiflask)
 
 
-def _as_field_errors(error: ValidationError) -> FieldErrors:
-    """Say of each field what is wrong; for an unknown one, the nearest that exists."""
+def as_field_errors(error: ValidationError, *within: str) -> FieldErrors:
+    """Say of each field what is wrong; for an unknown one, the nearest that exists.
+    `within` names the field that was judged, where it was not the whole."""
     known = list(getattr(schemas, error.title).model_fields)
     problems = error.errors(include_url=False, include_input=False)
-    return FieldErrors([_field_error(each, known) for each in problems])
+    return FieldErrors([_field_error(each, known, within) for each in problems])
 
 
-def _field_error(each: ErrorDetails, known: list[str]) -> dict[str, str]:
-    field = ".".join(str(part) for part in each["loc"]) or "body"
+def _field_error(
+    each: ErrorDetails, known: list[str], within: tuple[str, ...]
+) -> dict[str, str]:
+    field = ".".join(str(part) for part in (*within, *each["loc"])) or "body"
     if each["type"] != "extra_forbidden":
         return {"field": field, "message": each["msg"]}
     close = difflib.get_close_matches(str(each["loc"][-1]), known, n=1, cutoff=0.5)
@@ -112,16 +115,16 @@ def _from_http(error: HTTPException) -> Response:
         for name, value in error.get_headers()
         if name in ("Allow", "Retry-After", "WWW-Authenticate")
     }
-    return problem(_slug_of(status), status, error.description or "", headers)
+    return problem(slug_of(status), status, error.description or "", headers)
 
 
 def _from_apiflask(error: HTTPError) -> Response:
     """APIFlask's own errors: authentication, and input that its models refuse."""
     if isinstance(error.__cause__, ValidationError):
-        return _from_api(_as_field_errors(error.__cause__))
+        return _from_api(as_field_errors(error.__cause__))
     headers = {name: str(value) for name, value in dict(error.headers or {}).items()}
     detail = _DETAILS.get(error.status_code) or str(error.message)
-    return problem(_slug_of(error.status_code), error.status_code, detail, headers)
+    return problem(slug_of(error.status_code), error.status_code, detail, headers)
 
 
 def _from_bug(error: Exception) -> Response:
@@ -140,6 +143,7 @@ _DETAILS: Final = {
 }
 
 
-def _slug_of(status: int) -> str:
+def slug_of(status: int) -> str:
+    """Return how a status of HTTP is named in a problem's type."""
     # Not http.HTTPStatus: Python 3.13 renamed some, and a slug must not change.
     return HTTP_STATUS_CODES[status].lower().replace(" ", "-")

@@ -15,7 +15,7 @@ from broker.settings import load
 _settings = load()
 
 bind = f"{_settings.host}:{_settings.port}"
-worker_class = "gthread"
+worker_class = "webapp.refusals.ProblemWorker"
 workers = 2
 # A stream holds a thread (webapp.live caps them at 40 a process): 24 stay for requests.
 threads = 64
@@ -23,6 +23,8 @@ graceful_timeout = 3
 timeout = 60
 # Two instances would fight for the default path of gunicorn 27's control socket.
 control_socket_disable = True
+# The most that gunicorn offers: a query may be about 8 kB long.
+limit_request_line = 8190
 accesslog = None
 errorlog = "-"
 loglevel = "warning"

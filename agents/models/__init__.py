@@ -19,7 +19,9 @@ from agents.models.base import (
 )
 from agents.models.demo import DemoModel
 from agents.models.failover import Breakers, Failover
+from agents.models.guarded import Guarded
 from agents.models.provider import Access
+from agents.models.replay import ReplayModel
 from agents.models.scripted import ScriptedModel
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
     "Request",
     "Thinking",
     "ToolSpec",
+    "extras_wanted",
     "open_model",
 ]
 
@@ -150,11 +153,14 @@ def _open_one(wanted: str, find: FindVariable) -> Model:
         return DemoModel()
     if provider == "scripted" and rest:
         return ScriptedModel.from_file(Path(rest))
+    if provider == "replay" and rest:
+        return ReplayModel.from_file(Path(rest))
     if provider in PROVIDERS and rest:
         return _open(provider, rest, find)
     known = ", ".join(f"`{each}/MODEL`" for each in PROVIDERS)
     raise ModelError(
-        f"There is no model {wanted!r}. Use {known}, `scripted/FILE` or `demo`.",
+        f"There is no model {wanted!r}. Use {known}, `scripted/FILE`, `replay/FILE` "
+        "or `demo`.",
         kind="unknown_model",
         is_retriable=False,
     )
@@ -172,6 +178,20 @@ def resolve(name: str | None, find: FindVariable) -> str:
     return f"{provider}/{PROVIDERS[provider].tiers[name]}"
 
 
+def extras_wanted(find: FindVariable) -> set[str]:
+    """Return the extras whose SDKs these variables ask for: of each provider that has a
+    key, of an Ollama that has an address, of every vendor that a model's name names."""
+    named = [find("ROOST_MODEL") or "", find("ROOST_FAST_MODEL") or ""]
+    vendors = {
+        each.strip().partition("/")[0] for name in named for each in name.split(",")
+    }
+    return {
+        provider.extra
+        for name, provider in PROVIDERS.items()
+        if name in vendors or find(provider.key_name or provider.url_name)
+    }
+
+
 def _first_with_key(find: FindVariable) -> str:
     for name, provider in PROVIDERS.items():
         if provider.key_name and find(provider.key_name):
@@ -186,8 +206,9 @@ def _open(name: str, model: str, find: FindVariable) -> Model:
     except ImportError as error:
         raise ModelError(
             f"The provider {name} needs its SDK, which is not installed here "
-            f"({error.name}): .venv/bin/pip install 'roost[{provider.extra}]'. "
-            "Then restart, and retry this turn.",
+            f"({error.name}): run `make install`, or where there is no Makefile "
+            f"pip install 'roost[{provider.extra}]'. Then restart, and retry this "
+            "turn.",
             kind="missing_sdk",
             is_retriable=False,
         ) from error
@@ -197,5 +218,4 @@ def _open(name: str, model: str, find: FindVariable) -> Model:
         find_key=lambda: find(provider.key_name) if provider.key_name else None,
         base_url=find(provider.url_name),
     )
-    opened: Model = getattr(module, provider.adapter)(model, access)
-    return opened
+    return Guarded(getattr(module, provider.adapter)(model, access), access)

@@ -176,6 +176,7 @@ class AnthropicModel:
         """Answer the request; see `Model`."""
         key = self._access.key()
         body, headers = request_body(self._model, request)
+        request.show({**body, "stream": True})
         hearing = Hearing(self._model)
 
         async def conversation(heard: Emit) -> None:

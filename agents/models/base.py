@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol
@@ -48,6 +49,7 @@ class Request:
     `thinking` None leaves it to the provider, `max_output_tokens` None to the model's
     own limit. `cache_key` is the same for calls that share a prefix. `image_bytes`
     returns the bytes of an image block's artifact; LookupError when they are gone.
+    `on_payload` sees what is sent to a provider, just before (P39).
     """
 
     system: str
@@ -58,6 +60,17 @@ class Request:
     max_output_tokens: int | None = None
     cache_key: str | None = None
     image_bytes: Callable[[str], bytes] = field(default=_no_image, compare=False)
+    on_payload: Callable[[dict[str, Any]], None] | None = field(
+        default=None, compare=False
+    )
+
+    def show(self, payload: dict[str, Any]) -> None:
+        """Show a payload to who wants to see it: a copy, so that it stays what it is.
+
+        Called by adapters, in the turn's own thread, before anything is sent.
+        """
+        if self.on_payload is not None:
+            self.on_payload(json.loads(json.dumps(payload)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

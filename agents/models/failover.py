@@ -16,9 +16,17 @@ from agents.control import Interrupt
 from agents.messages import Answer
 from agents.models.base import CONTEXT_OVERFLOW, Delta, Model, ModelError, Request
 
-# What another provider may do better: this one is not set up, or knows no such model.
+# What another provider may do better: this one is not set up, knows no such model, or
+# has one that cannot call tools.
 _ANOTHERS: Final = frozenset(
-    {"missing_key", "missing_sdk", "unauthorized", "forbidden", "unknown_model"}
+    {
+        "missing_key",
+        "missing_sdk",
+        "unauthorized",
+        "forbidden",
+        "unknown_model",
+        "unable",
+    }
 )
 
 

@@ -133,6 +133,8 @@ class GoogleModel:
         key = self._access.key()
         contents = list(tell(self._model, request))
         config = settings(self._model, request)
+        if request.on_payload is not None:
+            request.show(payload(self._model, contents, config))
         hearing = Hearing(self._model)
 
         async def conversation(heard: Emit) -> None:
@@ -175,6 +177,18 @@ CLIENTS: Final = Clients(_open_client, _Client.close)
 
 
 # What is asked.
+
+
+def payload(
+    model: str, contents: Sequence[types.Content], config: types.GenerateContentConfig
+) -> JSON:
+    """Return a request as JSON, in Google's own names, as the SDK is given it: it moves
+    most of `config` one level up on the way."""
+    told = [
+        each.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for each in (*contents, config)
+    ]
+    return {"model": model, "contents": told[:-1], "config": told[-1]}
 
 
 def settings(model: str, request: Request) -> types.GenerateContentConfig:

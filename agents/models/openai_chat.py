@@ -153,6 +153,7 @@ class ChatModel:
             body=self.body(request),
             headers=self._dialect.headers,
         )
+        request.show(call.body)
         hearing = _Hearing(
             self._access.provider, self._dialect, self._model, FreshIds(request)
         )

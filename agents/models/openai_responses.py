@@ -72,6 +72,7 @@ class ResponsesModel:
             path="/responses",
             body=self.body(request),
         )
+        request.show(call.body)
         hearing = _Hearing(self._access.provider, self._model, FreshIds(request))
         return converse(call, hearing, emit, interrupt)
 

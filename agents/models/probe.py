@@ -8,8 +8,10 @@ refused: the first call will tell.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from queue import Empty, SimpleQueue
@@ -24,12 +26,19 @@ from agents.models.provider import Access
 
 PATIENCE_SECONDS: Final = 5.0
 
+# Of what is said about an error, so much is read.
+_READ_BYTES: Final = 10_000
+
 OPENROUTER_URL: Final = "https://openrouter.ai/api/v1"
 
 # What an agent's prompt and tools take before anything is said.
 _SMALL_WINDOW_TOKENS: Final = 16_384
 # Ollama's own window where nobody has set one.
 _OLLAMA_DEFAULT_TOKENS: Final = 4096
+# What models are called that hear, draw or measure, and call nothing.
+_TOOLLESS: Final = re.compile(
+    r"embed|whisper|dall-e|moderation|transcribe|imagen|(^|[-/])(tts|image)($|-)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +50,17 @@ class Probe:
 
 
 class _Silent(Exception):
-    """Nobody answered; the message says why."""
+    """Nobody answered, or with an error; the message says why."""
+
+    def __init__(self, said: str, status: int | None = None, body: str = "") -> None:
+        super().__init__(said)
+        self.status, self.body = status, body
+
+    @property
+    def says_missing(self) -> bool:
+        """Whether it is the model that there is none of: a server that speaks another
+        protocol answers 404, too."""
+        return self.status == 404 and "not found" in self.body and "model" in self.body
 
 
 def probe(name: str, access: Access) -> Probe:
@@ -63,6 +82,12 @@ def probe(name: str, access: Access) -> Probe:
 
 
 def _look_up(name: str) -> Probe:
+    if _TOOLLESS.search(name.lower()):
+        return Probe(
+            ok=False,
+            detail=f"{name} cannot call tools, by its name: choose a model that "
+            "converses.",
+        )
     if known(name) is UNKNOWN:
         return Probe(
             ok=None,
@@ -104,8 +129,11 @@ def _ask_ollama(model: str, access: Access) -> Probe:
         data=json.dumps({"model": model}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    shown = _within_patience(asked, missing_at=404)
-    if shown is None:
+    try:
+        shown = _within_patience(asked)
+    except _Silent as silent:
+        if not silent.says_missing:
+            raise
         return Probe(
             ok=False,
             detail=f"The Ollama at {root} has no model {model!r}: "
@@ -164,8 +192,8 @@ def _list_of(found: Any, name: str) -> list[Any]:
     return listed if isinstance(listed, list) else []
 
 
-def _within_patience(request: Request, missing_at: int | None = None) -> Any:
-    """Return the JSON of an answer; None at the status that says there is none.
+def _within_patience(request: Request) -> Any:
+    """Return the JSON of an answer.
 
     In a thread of its own: a time limit of urllib's holds for each read, and for no
     look-up of a name.
@@ -174,7 +202,7 @@ def _within_patience(request: Request, missing_at: int | None = None) -> Any:
 
     def ask() -> None:
         try:
-            answers.put(_fetch(request, missing_at))
+            answers.put(_fetch(request))
         except _Silent as silent:
             answers.put(silent)
 
@@ -190,7 +218,7 @@ def _within_patience(request: Request, missing_at: int | None = None) -> Any:
     return answer
 
 
-def _fetch(request: Request, missing_at: int | None) -> Any:
+def _fetch(request: Request) -> Any:
     url = request.full_url
     if request.type not in ("http", "https"):
         raise _Silent(f"{url} is no address of the web.")
@@ -198,13 +226,17 @@ def _fetch(request: Request, missing_at: int | None) -> Any:
         with urlopen(request, timeout=PATIENCE_SECONDS) as response:
             return json.load(response)
     except HTTPError as error:
-        error.close()
-        if error.code == missing_at:
-            return None
-        raise _Silent(f"{url} answered {error.code}.") from error
+        said = f"{url} answered {error.code}."
+        raise _Silent(said, error.code, _body_of(error)) from error
     except URLError as error:
         raise _Silent(f"{url} is not reachable ({error.reason}).") from error
     except (OSError, HTTPException) as error:
         raise _Silent(f"{url} is not reachable ({error}).") from error
     except ValueError as error:
         raise _Silent(f"{url} answered something that is no JSON.") from error
+
+
+def _body_of(error: HTTPError) -> str:
+    with error, suppress(OSError, HTTPException):
+        return error.read(_READ_BYTES).decode(errors="replace")
+    return ""

@@ -71,8 +71,7 @@ class ScriptedModel:
     context_tokens = 200_000
 
     def __init__(self, responses: Sequence[Response], name: str = "scripted") -> None:
-        for response in responses:
-            _refuse_unknown_fields(response, name)
+        refuse_unknown_fields(responses, FIELDS, name)
         self.name = name
         self._rules = [r for r in responses if "when" in r]
         self._line = [r for r in responses if "when" not in r]
@@ -80,10 +79,7 @@ class ScriptedModel:
     @classmethod
     def from_file(cls, path: Path) -> ScriptedModel:
         """Read a script; raise ScriptError when it cannot be used."""
-        try:
-            responses = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise ScriptError(f"The script {path} cannot be read: {error}") from error
+        responses = read_script(path)
         if not isinstance(responses, list):
             raise ScriptError(f"The script {path} must be a JSON list of responses.")
         return cls(responses, name=f"scripted/{path}")
@@ -101,14 +97,14 @@ class ScriptedModel:
             return Answer(stop_reason="interrupted")
         if error := response.get("error"):
             raise _as_error(error)
-        return _replay(response, request, emit, interrupt)
+        return play(response, request, emit, interrupt)
 
     def _choose(self, request: Request) -> Response:
         last_inputs = _last_inputs(request.messages)
         for rule in self._rules:
             if any(_fits(rule["when"], each) for each in last_inputs):
                 return rule
-        answers = _answers(request.messages)
+        answers = answers_in(request.messages)
         start = _position(self._line, answers)
         for attempt, response in enumerate(self._line[start:], start=1):
             if not _breaks(response) or attempt >= request.attempt:
@@ -120,12 +116,61 @@ class ScriptedModel:
         )
 
 
-def _refuse_unknown_fields(response: Response, name: str) -> None:
-    if unknown := set(response) - FIELDS:
-        raise ScriptError(
-            f"{name}: unknown field {sorted(unknown)[0]!r}; "
-            f"a response may have {', '.join(sorted(FIELDS))}."
+def read_script(path: Path) -> Any:
+    """Read JSON from a file; raise ScriptError when there is none."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ScriptError(f"The script {path} cannot be read: {error}") from error
+
+
+def refuse_unknown_fields(
+    responses: Sequence[Response], known: frozenset[str], name: str
+) -> None:
+    """Raise ScriptError for a field that would do nothing."""
+    for response in responses:
+        if unknown := set(response) - known:
+            raise ScriptError(
+                f"{name}: unknown field {sorted(unknown)[0]!r}; "
+                f"a response may have {', '.join(sorted(known))}."
+            )
+
+
+def answers_in(messages: Sequence[Message]) -> int:
+    """Count the answers of a conversation."""
+    return sum(isinstance(message, AssistantMessage) for message in messages)
+
+
+def play(
+    response: Response,
+    request: Request,
+    emit: Callable[[Delta], None],
+    interrupt: Interrupt,
+) -> Answer:
+    """Stream a response word by word; return it as an answer."""
+    said = ""
+    if reasoning := response.get("reasoning"):
+        emit(Delta(kind="reasoning", text=reasoning))
+    tokens = [match[0] for match in _TOKEN.finditer(response.get("text", ""))]
+    for count, token in enumerate(tokens):
+        if count == response.get("cut_after_tokens"):
+            break
+        if interrupt.wait(response.get("token_seconds", 0)):
+            return Answer(text=said, stop_reason="interrupted")
+        said += token
+        emit(Delta(kind="text", text=token))
+    if "cut_after_tokens" in response:
+        raise ModelError(
+            "The connection broke in mid-stream.", kind="cut", is_retriable=True
         )
+    calls = _tool_calls(response, request, emit)
+    return Answer(
+        text=said,
+        reasoning=response.get("reasoning", ""),
+        tool_calls=calls,
+        stop_reason=response.get("stop_reason", "tool_use" if calls else "end"),
+        usage=Usage(**response.get("usage", {})),
+    )
 
 
 def _breaks(response: Response) -> bool:
@@ -138,10 +183,6 @@ def _position(line: Sequence[Response], answers: int) -> int:
         return 0
     whole = [index for index, response in enumerate(line) if not _breaks(response)]
     return whole[answers - 1] + 1 if answers <= len(whole) else len(line)
-
-
-def _answers(messages: Sequence[Message]) -> int:
-    return sum(isinstance(message, AssistantMessage) for message in messages)
 
 
 def _last_inputs(messages: Sequence[Message]) -> tuple[str, ...]:
@@ -168,37 +209,6 @@ def _as_error(error: dict[str, Any]) -> ModelError:
         kind=error.get("kind", f"http_{status}"),
         is_retriable=status in _RETRIABLE and (after or 0) <= RETRY_AFTER_LIMIT_SECONDS,
         retry_after_seconds=after,
-    )
-
-
-def _replay(
-    response: Response,
-    request: Request,
-    emit: Callable[[Delta], None],
-    interrupt: Interrupt,
-) -> Answer:
-    said = ""
-    if reasoning := response.get("reasoning"):
-        emit(Delta(kind="reasoning", text=reasoning))
-    tokens = [match[0] for match in _TOKEN.finditer(response.get("text", ""))]
-    for count, token in enumerate(tokens):
-        if count == response.get("cut_after_tokens"):
-            break
-        if interrupt.wait(response.get("token_seconds", 0)):
-            return Answer(text=said, stop_reason="interrupted")
-        said += token
-        emit(Delta(kind="text", text=token))
-    if "cut_after_tokens" in response:
-        raise ModelError(
-            "The connection broke in mid-stream.", kind="cut", is_retriable=True
-        )
-    calls = _tool_calls(response, request, emit)
-    return Answer(
-        text=said,
-        reasoning=response.get("reasoning", ""),
-        tool_calls=calls,
-        stop_reason=response.get("stop_reason", "tool_use" if calls else "end"),
-        usage=Usage(**response.get("usage", {})),
     )
 
 

@@ -201,6 +201,13 @@ def test_a_cursor_of_no_list_is_refused(api: Api) -> None:
     assert [each["field"] for each in found["errors"]] == ["cursor"]
 
 
+def test_a_query_that_is_too_long_is_refused_with_a_problem(api: Api) -> None:
+    fits, long = ("/api/v1/search?q=" + "a" * count for count in (8_000, 10_000))
+
+    assert _problem(api.send("GET", fits), 400)["errors"][0]["field"] == "q"
+    assert "about 8,000 bytes" in _problem(api.send("GET", long), 414)["detail"]
+
+
 def test_an_id_that_breaks_the_rule_is_refused(api: Api) -> None:
     answer = api.send("POST", "/api/v1/agents", json={"id": "../etc/passwd"})
 

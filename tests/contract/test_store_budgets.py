@@ -161,6 +161,13 @@ def test_what_an_agent_has_cost_today_is_what_its_day_has(store) -> None:
     assert agents.get(store.database, "scout")["cost_usd_today"] == 0.25
 
 
+def test_before_its_first_turn_an_agent_has_no_meter_of_one(store) -> None:
+    store.agent()
+    shown = budgets.show(store.database, "scout")
+    assert (shown["turn"]["key"], shown["tree"]["key"]) == (None, "tree/scout")
+    assert shown["turn"]["tokens"]["spent"] == 0
+
+
 def test_an_agent_that_does_not_exist_has_no_budgets(store) -> None:
     with pytest.raises(NotFound):
         limit(store, turn={"tokens": 1})

@@ -455,6 +455,80 @@ def test_an_event_on_history_is_nobodys_input(api) -> None:
     assert refused(api.post("/events", gone))[0] == 404
 
 
+@pytest.mark.parametrize("cause_id", [-1, 0, 10**17])
+def test_an_event_of_a_cause_that_is_not_there_is_refused(api, cause_id) -> None:
+    answer = api.post(
+        "/events", {"stream": "external", "body": "x", "cause_id": cause_id}
+    )
+    assert refused(answer)[0] == 400
+    assert [each["field"] for each in answer.get_json()["errors"]] == ["cause_id"]
+
+
+def test_an_event_names_its_cause(api) -> None:
+    first = api.house.post("first").event_id
+    body = {"stream": "external", "body": "x", "cause_id": first}
+    assert api.post("/events", body).get_json()["cause_id"] == first
+
+
+# Cursors.
+
+LISTS = (
+    "/agents",
+    "/agents/scout/history",
+    "/agents/scout/inbox",
+    "/agents/scout/labels",
+    "/events",
+    "/events?order=desc",
+    "/events?reader=me",
+    "/events?stream=signals",
+    "/search?q=word",
+    "/tasks",
+    "/tasks?type=turn",
+    "/tasks/turn-1/updates",
+)
+
+
+@pytest.fixture
+def full(api) -> Api:
+    """A home in which every list has two pages or more."""
+    api.post("/agents", {"id": "owl"})
+    for _ in range(2):
+        turn = api.house.take_turn("a word")
+        api.house.complete(turn)
+    for name in ("a", "b"):
+        entry = api.get("/agents/scout/history").get_json()["items"][0]["id"]
+        api("PUT", f"/agents/scout/labels/{name}", {"entry_id": entry})
+        api.house.post("unread")
+        api.post("/events", {"stream": "external", "body": name})
+    return api
+
+
+def first_page(api: Api, path: str) -> Any:
+    return api.get(f"{path}{'&' if '?' in path else '?'}limit=1").get_json()
+
+
+def next_page(api: Api, path: str, cursor: str) -> Any:
+    return api.get(f"{path}{'&' if '?' in path else '?'}limit=1&cursor={cursor}")
+
+
+@pytest.mark.parametrize("path", LISTS)
+def test_a_list_refuses_a_cursor_that_it_did_not_give(full, path) -> None:
+    cursors = {each: first_page(full, each)["next_cursor"] for each in LISTS}
+    assert next_page(full, path, cursors.pop(path)).status_code == 200
+    foreign = [*cursors.values(), "1", "scout", ".", "a.b", "99999999.1"]
+    for cursor in foreign:
+        answer = next_page(full, path, cursor)
+        assert refused(answer)[0] == 400
+        assert answer.get_json()["errors"] == [
+            {"field": "cursor", "message": "not a cursor that this list gave"}
+        ]
+
+
+def test_a_last_event_id_that_is_none_is_refused_by_its_name(api) -> None:
+    answer = api("GET", "/events/stream", Last_Event_ID="here")
+    assert refused(answer) == (400, "Last-Event-ID: not the id of an event")
+
+
 # The inbox.
 
 
@@ -502,7 +576,48 @@ def test_a_task_is_made_once(api) -> None:
     assert (first.status_code, first.get_json()["created"]) == (201, True)
     assert (again.status_code, again.get_json()["created"]) == (200, False)
     assert again.get_json()["payload"] == {"a": 1}
-    assert refused(api.post("/tasks", {"type": "exec", "id": "j"}))[0] == 409
+    other = {"type": "exec", "id": "j", "payload": {"code": "1"}}
+    assert refused(api.post("/tasks", other))[0] == 409
+
+
+@pytest.mark.parametrize(
+    ("payload", "fields"),
+    [
+        ({}, ["payload.code"]),
+        ({"code": ""}, ["payload.code"]),
+        (
+            {"code": 5, "timeout_seconds": "x", "zz": 1},
+            ["payload.code", "payload.timeout_seconds", "payload.zz"],
+        ),
+        ({"code": "1", "timeout_seconds": 0}, ["payload.timeout_seconds"]),
+        ({"code": "1", "timeout_seconds": True}, ["payload.timeout_seconds"]),
+        ({"code": "1", "stdin": 1, "policy": []}, ["payload.stdin", "payload.policy"]),
+    ],
+)
+def test_an_exec_that_could_not_run_is_refused_by_field(api, payload, fields) -> None:
+    answer = api.post("/tasks", {"type": "exec", "payload": payload})
+    assert refused(answer)[0] == 400
+    assert [each["field"] for each in answer.get_json()["errors"]] == fields
+    assert api.get("/tasks").get_json()["items"] == []
+
+
+def test_an_exec_with_all_that_it_may_have_is_taken(api) -> None:
+    payload = {
+        "code": "1",
+        "timeout_seconds": 5,
+        "stdin": "a",
+        "policy": {"memory_bytes": 2**28},
+    }
+    made = api.post("/tasks", {"type": "exec", "payload": payload})
+    assert (made.status_code, made.get_json()["payload"]) == (201, payload)
+    assert api.post("/tasks", {"type": "job", "payload": {"zz": 1}}).status_code == 201
+
+
+def test_an_exec_is_not_retried_with_what_could_not_run(api) -> None:
+    made = api.post("/tasks", {"type": "exec", "payload": {"code": "1"}}).get_json()
+    answer = api.post(f"/tasks/{made['id']}/retry", {"payload": {"cod": "2"}})
+    hints = {e["field"]: e["message"] for e in answer.get_json()["errors"]}
+    assert hints["payload.cod"] == "unknown field; did you mean 'code'?"
 
 
 def test_tasks_are_listed_newest_first_by_filter(api) -> None:

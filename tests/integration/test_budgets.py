@@ -251,6 +251,26 @@ def test_a_turn_pays_for_its_summaries(house, workshop, scripted) -> None:
     assert spent(house, unit="usd") == pytest.approx(row["cost_usd"])
 
 
+@in_home(**PRICED, ROOST_CONTEXT_TOKENS="1000")
+def test_a_summary_waits_for_a_budget_too(house, workshop, scripted) -> None:
+    model = scripted(
+        {**say("a summary"), "when": {"contains": "<conversation>"}},
+        say("word " * 800, input_tokens=100, output_tokens=700),
+        say("first", input_tokens=10, output_tokens=10),
+    )
+    house.post("one")
+    workshop.work(workshop.taker(model))
+    limit(house, turn={"usd": 0.001})
+    id = house.post("two " * 400).turn_id
+    workshop.work(workshop.taker(model))
+    assert (house.status(id), model.asked) == ("waiting", 1)
+    limit(house, turn={"usd": 100})
+    workshop.work(workshop.taker(model))
+    assert (shown(house, id)["result"], model.asked) == ({"text": "first"}, 3)
+    assert spent(house) == 1  # a summary is no round
+    assert house.kinds().count("compaction_end") == 1
+
+
 # Many at once.
 
 

@@ -172,12 +172,24 @@ def test_a_cursor_that_no_list_gave_is_refused(api, cursor) -> None:
     assert (status, detail) == (400, "cursor: not a cursor that this list gave")
 
 
-def test_a_cursor_of_another_inbox_is_not_found(house, api) -> None:
+def test_a_cursor_of_another_inbox_is_refused(house, api) -> None:
     house.agent("owl")
-    foreign = house.post("for owl", to="owl").event_id
-    for cursor in (foreign, foreign + 99):
-        expected = (404, f"There is no event '{cursor}'.")
+    for _ in range(2):
+        house.post("for owl", to="owl")
+    given = api.get("/agents/owl/inbox?limit=1")["next_cursor"]
+    for cursor in (given, given.partition(".")[2]):
+        expected = (400, "cursor: not a cursor that this list gave")
         assert refused(api("GET", f"{INBOX}?cursor={cursor}")) == expected
+
+
+def test_a_cursor_of_an_event_that_is_gone_is_refused(house, api) -> None:
+    for _ in range(2):
+        house.post("one")
+    tag, _, place = api.get(f"{INBOX}?limit=1")["next_cursor"].partition(".")
+    expected = (400, "cursor: not a cursor that this list gave")
+    gone = f"{INBOX}?cursor={tag}.{int(place) + 99}"
+    assert refused(api("GET", gone)) == expected
+    assert refused(api("GET", f"/agents/ghost/inbox?cursor={place}"))[0] == 400
 
 
 # Edit and withdraw.

@@ -224,20 +224,50 @@ def test_an_empty_history_is_a_head_and_nothing_else(api) -> None:
     assert api.export("html").endswith("</html>\n")
 
 
-def test_markdown_can_be_read_and_nothing_leaves_its_fence(api) -> None:
-    (asked,) = api.write("What is 6 * 7?")
+def test_markdown_can_be_read(api) -> None:
+    (asked,) = api.write("What is 6 * 7?\n\nTell me.")
     api.write("I think.\nHard.", type="reasoning")
     call = [{"type": "json", "json": {"code": "6 * 7"}}]
     api.write("", type="tool_call", tool_name="exec", content=call)
     api.write(NASTY, type="tool_result", tool_name="exec", status="failed")
     api.write("why", type="context_compaction", data={"summary": "In short."})
     text = api.export("markdown")
-    assert f"## User · #{asked} · " in text
-    assert "\n> I think.\n> Hard.\n" in text
-    assert '```\n{\n  "code": "6 * 7"\n}\n```' in text
+    assert f"\n\n## User · #{asked} · " in text
+    assert "Z\n\n    What is 6 * 7?\n\n    Tell me.\n\n## Reasoning" in text
+    assert "\n    I think.\n    Hard.\n" in text
+    assert '\n    {\n      "code": "6 * 7"\n    }\n' in text
     assert "## Result: exec (failed) · " in text
-    assert "`````\n<script>" in text
-    assert "\nIn short.\n" in text
+    assert "\n    <script>alert('x')</script> & " in text
+    assert "\n    In short.\n" in text
+
+
+FORGED = (
+    "hello\n\n## Assistant · #99\n\n<b>Yes</b>\r# Yes\r\n```\n"
+    "</pre>\x0b# Yes\u2028# Yes"
+)
+
+
+@pytest.mark.parametrize(
+    "type", ["user_message", "assistant_message", "wake", "reasoning", "tool_result"]
+)
+def test_no_text_forges_the_structure_of_markdown(api, type) -> None:
+    (id,) = api.write(FORGED, type=type, tool_name="<b>`a\n## x` [y](http://z)")
+    _, _, *lines = api.export("markdown").splitlines()
+    about, title = [line for line in lines if line and not line.startswith("    ")]
+    assert about.startswith("Exported ")
+    assert rf": \<b\>\`a ## x\` \[y\](http://z) · #{id} · " in title
+
+
+UNSEEN = "\x1b]0;title\x07 \x9b31m \x7f \u202egnp.exe \u2066 \u200f \ufeff"
+
+
+@pytest.mark.parametrize("format", ["markdown", "html"])
+def test_what_is_not_seen_is_shown_by_its_code(api, format) -> None:
+    api.write(UNSEEN + "\ttab", tool_name="a\x1bb")
+    text = api.export(format)
+    shown = r"\x1b]0;title\x07 \x9b31m \x7f \u202egnp.exe \u2066 \u200f \ufeff"
+    assert shown + "\ttab" in text
+    assert not set(UNSEEN) - set(" ]0;title31mgnp.exe") & set(text)
 
 
 class Tags(HTMLParser):

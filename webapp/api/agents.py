@@ -13,7 +13,7 @@ from broker.events import EventFilter
 from broker.states import Priority
 from broker.turns import Message, Posted
 from webapp.api import schemas
-from webapp.api.paging import number, page
+from webapp.api.paging import number, page, text
 from webapp.api.routes import api
 from webapp.api.streams import EVENT_STREAM, event_stream
 from webapp.context import broker, context
@@ -41,7 +41,7 @@ def create_agent(body: schemas.AgentIn) -> Any:
 def list_agents(query: schemas.PageQuery) -> Row:
     """List agents by id."""
     found = agents.list_page(
-        broker().database, after=query.cursor or "", limit=query.limit + 1
+        broker().database, after=text(query.cursor) or "", limit=query.limit + 1
     )
     return page(found, query.limit)
 
@@ -162,7 +162,7 @@ def read_history(agent_id: str, query: schemas.HistoryQuery) -> Row:
     found = entries.list_after(
         broker().database,
         agent_id,
-        after=number(query.cursor, query.after) or 0,
+        after=number(query.cursor, query.after),
         generation=query.generation,
         limit=query.limit + 1,
     )

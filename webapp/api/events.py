@@ -12,7 +12,7 @@ from broker.events import EventFilter, NewEvent, Window
 from broker.states import Priority, Stream
 from broker.turns import Message
 from webapp.api import schemas
-from webapp.api.paging import number, page
+from webapp.api.paging import number, page, whole
 from webapp.api.routes import api
 from webapp.api.streams import EVENT_STREAM, event_stream
 from webapp.context import broker
@@ -48,7 +48,7 @@ def _window(query: schemas.EventQuery) -> Window:
         return Window(
             after=after, before=before, newest_first=True, limit=query.limit + 1
         )
-    return Window(after=number(query.cursor, after) or 0, limit=query.limit + 1)
+    return Window(after=number(query.cursor, after), limit=query.limit + 1)
 
 
 def _is_newest_first(query: schemas.EventQuery) -> bool:
@@ -70,6 +70,9 @@ def push_event(body: schemas.EventIn) -> Any:
         is_input = agent_id != body.scope and Stream(body.stream) != Stream.HISTORY
         if agent_id != body.scope:
             agents.require_active(tx, agent_id)
+        if body.cause_id is not None and events.find(tx, body.cause_id) is None:
+            message = f"there is no event {body.cause_id}"
+            raise FieldErrors([{"field": "cause_id", "message": message}])
         if is_input:
             id = turns.post(tx, agent_id, _as_message(body)).event_id
         else:
@@ -125,7 +128,9 @@ def _as_event(body: schemas.EventIn) -> NewEvent:
 def follow_events(query: schemas.EventStreamQuery) -> Response:
     """Follow events as server-sent events; `Last-Event-ID` or `after` resumes."""
     last_seen = request.headers.get("Last-Event-ID")
-    after = number(last_seen, query.after) if last_seen else query.after
+    after = query.after
+    if last_seen:
+        after = whole("Last-Event-ID", last_seen, "not the id of an event")
     if after is None:
         after = events.newest_id(broker().database)
     cursor = Cursor(_filter(query), after)

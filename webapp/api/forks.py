@@ -10,7 +10,7 @@ from broker import agents, forks
 from broker.database import Row
 from broker.forks import NewFork
 from webapp.api import schemas
-from webapp.api.paging import page
+from webapp.api.paging import page, text
 from webapp.api.routes import api
 from webapp.context import broker
 
@@ -42,7 +42,10 @@ def list_labels(agent_id: str, query: schemas.PageQuery) -> Row:
     """List an agent's labels by name."""
     agents.get_or_suggest(broker().database, agent_id)
     found = forks.list_labels(
-        broker().database, agent_id, after=query.cursor or "", limit=query.limit + 1
+        broker().database,
+        agent_id,
+        after=text(query.cursor) or "",
+        limit=query.limit + 1,
     )
     return page(found, query.limit, "name")
 

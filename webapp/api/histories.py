@@ -1,4 +1,4 @@
-"""Histories as a whole: export one, search all."""
+"""Histories as a whole: export one, record a turn of it, search all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from flask import Response
 
-from broker import agents, search
+from broker import agents, cassettes, search
 from broker.database import Row
 from webapp import exports
 from webapp.api import schemas
@@ -41,6 +41,13 @@ def export_history(agent_id: str, query: schemas.ExportQuery) -> Response:
             "Content-Security-Policy": exports.POLICY,
         },
     )
+
+
+@api.get("/tasks/<task_id>/cassette")
+@api.output(schemas.CassetteOut)
+def record_turn(task_id: str) -> Row:
+    """Read what the model of a turn answered, as `replay/FILE` replays it."""
+    return cassettes.record(broker().database, task_id)
 
 
 @api.get("/search")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from broker import events, inbox
 from broker.database import Row
+from broker.errors import NotFound
 from webapp.api import schemas
-from webapp.api.paging import number, page
+from webapp.api.paging import foreign_cursor, number, page
 from webapp.api.routes import api
 from webapp.context import broker
 
@@ -16,9 +17,14 @@ from webapp.context import broker
 def list_inbox(agent_id: str, query: schemas.PageQuery) -> Row:
     """List what the agent has not read, most urgent first."""
     after = number(query.cursor, None)
-    found = inbox.list_page(
-        broker().database, agent_id, after=after, limit=query.limit + 1
-    )
+    try:
+        found = inbox.list_page(
+            broker().database, agent_id, after=after, limit=query.limit + 1
+        )
+    except NotFound as error:
+        if error.noun != "event":
+            raise
+        raise foreign_cursor() from error
     return page(found, query.limit)
 
 

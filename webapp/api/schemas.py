@@ -174,6 +174,17 @@ class TaskIn(Input):
     metadata: JSONObject = Field(default_factory=dict)
 
 
+class ExecPayload(Input):
+    """What an exec runs; the policy's fields are the sandbox's to judge."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    code: Text
+    timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    stdin: str | None = None
+    policy: JSONObject | None = None
+
+
 class UpdateIn(Input):
     """Append to a task's update log."""
 
@@ -182,7 +193,7 @@ class UpdateIn(Input):
 
 
 class EventIn(Input):
-    """Push an event."""
+    """Push an event. `cause_id` is the event that led to it, which must exist."""
 
     stream: StreamName
     body: Annotated[str, Field(min_length=1, max_length=TEXT_CHARACTERS)]
@@ -194,7 +205,7 @@ class EventIn(Input):
     priority: PriorityGiven = "normal"
     payload: JSONObject = Field(default_factory=dict)
     source: Annotated[str, Field(max_length=200)] | None = None
-    cause_id: int | None = None
+    cause_id: Annotated[int, Field(ge=1)] | None = None
 
 
 class AckIn(Input):
@@ -346,9 +357,10 @@ class AmountOut(BaseModel):
 
 
 class ScopeOut(BaseModel):
-    """A scope's limits; `key` names its meter."""
+    """A scope's limits; `key` names its meter, and is null before an agent's first
+    turn."""
 
-    key: str
+    key: str | None
     tokens: TokensOut
     usd: AmountOut
     rounds: TokensOut
@@ -535,6 +547,15 @@ class HitPage(BaseModel):
 
     items: list[HitOut]
     next_cursor: str | None
+
+
+class CassetteOut(BaseModel):
+    """The answers of a turn, each with the messages heard before it."""
+
+    turn_id: str
+    agent_id: str
+    model: str
+    answers: list[JSONObject]
 
 
 class PostedOut(BaseModel):

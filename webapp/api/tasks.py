@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import url_for
+from pydantic import ValidationError
 
 from broker import agents, steps, tasks, turns, updates
 from broker.database import Row, Transaction
@@ -14,7 +15,7 @@ from webapp.api.paging import number, page
 from webapp.api.routes import api
 from webapp.context import broker, context
 from webapp.idempotency import effect_key
-from webapp.problems import ProblemError
+from webapp.problems import ProblemError, as_field_errors
 
 
 @api.post("/tasks")
@@ -27,6 +28,7 @@ def create_task(body: schemas.TaskIn) -> Any:
         raise ProblemError(
             "wrong-type", 400, "A turn is made by a message: POST …/messages."
         )
+    _check_payload(body.type, body.payload)
     if body.agent_id is not None:
         agents.get_or_suggest(broker().database, body.agent_id)
     with broker().database.write() as tx:
@@ -47,6 +49,16 @@ def create_task(body: schemas.TaskIn) -> Any:
     shown = {**tasks.shape(row), "created": created}
     location = url_for("api.read_task", task_id=row["id"])
     return shown, 201 if created else 200, {"Location": location}
+
+
+def _check_payload(type: str, payload: Row) -> None:
+    """Refuse what no exec can be; of other types only their workers know."""
+    if type != "exec":
+        return
+    try:
+        schemas.ExecPayload.model_validate(payload)
+    except ValidationError as error:
+        raise as_field_errors(error, "payload") from error
 
 
 @api.get("/tasks")
@@ -92,7 +104,7 @@ def list_updates(task_id: str, query: schemas.UpdateQuery) -> Row:
         broker().database,
         task_id,
         kind=query.kind,
-        after=number(query.cursor, query.after) or 0,
+        after=number(query.cursor, query.after),
         limit=query.limit + 1,
     )
     return page(found, query.limit)
@@ -152,11 +164,14 @@ def send_to_task(task_id: str, body: schemas.SendIn) -> Row:
 def retry_task(task_id: str, body: schemas.RetryIn) -> Row:
     """Queue a failed task again, as it was or edited."""
     with broker().database.write() as tx:
-        is_turn = tasks.get(tx, task_id)["type"] == "turn"
+        type = tasks.get(tx, task_id)["type"]
+        is_turn = type == "turn"
         if is_turn and body.payload is not None:
             raise ProblemError("wrong-field", 400, "Edit a turn by its `text`.")
         if not is_turn and body.text is not None:
             raise ProblemError("wrong-field", 400, "Only a turn has a `text` to edit.")
+        if body.payload is not None:
+            _check_payload(type, body.payload)
         if body.text is not None:
             return tasks.shape(turns.edit_and_retry(tx, task_id, body.text))
         return tasks.shape(tasks.retry(tx, task_id, body.payload))

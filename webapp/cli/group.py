@@ -47,6 +47,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "fork": "webapp.cli.histories",
         "label": "webapp.cli.histories",
         "export": "webapp.cli.histories",
+        "record": "webapp.cli.histories",
         "search": "webapp.cli.histories",
     },
     "Change what waits": {

@@ -1,8 +1,9 @@
-"""Working with histories: `fork`, `label`, `export` and `search`."""
+"""Working with histories: `fork`, `label`, `export`, `record` and `search`."""
 
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,13 @@ LABEL_COLUMNS: Final = ("name", "entry_id", "created_at")
 ALL: Final = 1_000_000  # of an agent's labels
 
 entry_type = click.IntRange(min=1)
+output_option = click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write to this file instead of standard output.",
+)
 
 
 @click.command(epilog="Example: roost fork scout --at 17 --id scout-2")
@@ -85,13 +93,7 @@ def label(agent: str, name: str | None, entry: int | None, delete: bool) -> None
     show_default=True,
     help="How it is written.",
 )
-@click.option(
-    "-o",
-    "--output",
-    metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write to this file instead of standard output.",
-)
+@output_option
 @common_options
 def export(agent: str, format_: str, output: Path | None) -> None:
     """Write an agent's whole history as one file."""
@@ -101,6 +103,19 @@ def export(agent: str, format_: str, output: Path | None) -> None:
             _print(chunks)
         else:
             _write(output, chunks)
+
+
+@click.command(epilog="Example: roost record turn-12 > cassette.json")
+@click.argument("turn", type=ID)
+@output_option
+@common_options
+def record(turn: str, output: Path | None) -> None:
+    """Write what the model of a turn answered, for the model replay/FILE."""
+    cassette = connect().get(api("tasks", turn, "cassette"))
+    if output is None:
+        emit_json(cassette)
+    else:
+        _write(output, [json.dumps(cassette, indent=2).encode() + b"\n"])
 
 
 @click.command(epilog="Example: roost search 'red build' --agent scout")

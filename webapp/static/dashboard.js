@@ -57,12 +57,12 @@ function showEntry(entry) {
 }
 
 async function readHistory() {
-  let cursor = lastEntry;
+  let from = `after=${lastEntry}`;
   for (;;) {
-    const page = await api(`/agents/${agent}/history?after=${cursor}`);
+    const page = await api(`/agents/${agent}/history?${from}`);
     page.items.forEach(showEntry);
     if (!page.next_cursor) return;
-    cursor = page.next_cursor;
+    from = `cursor=${page.next_cursor}`;
   }
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from agents.models import PROVIDERS, ModelError, open_model
+from agents.models import PROVIDERS, ModelError, extras_wanted, open_model
 from agents.models import resolve as resolve_name
 
 ALL_KEYS = {p.key_name: "key" for p in PROVIDERS.values() if p.key_name}
@@ -55,6 +55,25 @@ def test_a_model_without_its_sdk_says_how_to_get_it(monkeypatch) -> None:
     with pytest.raises(ModelError, match=r"pip install 'roost\[anthropic\]'") as raised:
         open_model("anthropic/claude-sonnet-5-5")
     assert (raised.value.kind, raised.value.is_retriable) == ("missing_sdk", False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "extras"),
+    [
+        ({}, set()),
+        ({"ANTHROPIC_API_KEY": ""}, set()),
+        ({"OPENAI_BASE_URL": "http://here"}, set()),
+        ({"ANTHROPIC_API_KEY": "k"}, {"anthropic"}),
+        ({"GEMINI_API_KEY": "k", "OPENROUTER_API_KEY": "k"}, {"google", "openai"}),
+        ({"OLLAMA_HOST": "localhost"}, {"openai"}),
+        ({"ROOST_MODEL": "demo"}, set()),
+        ({"ROOST_MODEL": "scripted/openai/script.json"}, set()),
+        ({"ROOST_MODEL": "ollama/qwen3, anthropic/x"}, {"openai", "anthropic"}),
+        ({"ROOST_FAST_MODEL": "google/gemini-3.6-flash"}, {"google"}),
+    ],
+)
+def test_what_is_set_says_which_sdks_are_wanted(variables, extras) -> None:
+    assert extras_wanted(found(**variables)) == extras
 
 
 def test_no_sdk_is_imported_by_the_models_themselves() -> None:

@@ -159,3 +159,33 @@ def test_the_sqlite_files_are_those_in_use(tmp_path) -> None:
     assert names == ["roost.db", "queue.db"]
     elsewhere = {"ROOST_DATABASE_URL": "postgresql:///x", "ROOST_QUEUE_URL": "redis://"}
     assert load({**home, **elsewhere}, cwd=tmp_path).sqlite_files == ()
+
+
+def test_prices_are_read_as_they_are(settings: Load) -> None:
+    text = '{"openai/x": {"input": 2, "output": 10.5}, "ollama/*": ' + (
+        '{"input": 0, "output": 0, "cache_read": 0, "cache_write": 0}}'
+    )
+    found = settings(ROOST_PRICES=text).prices
+    assert found["openai/x"] == {"input": 2, "output": 10.5}
+    assert (set(found), settings().prices) == ({"openai/x", "ollama/*"}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("cheap", "is not JSON"),
+        ("[1]", "is no JSON object"),
+        ('{"a/b": 3}', "gives 'a/b' the price 3"),
+        ('{"a/b": {"input": 1}}', "gives 'a/b' the price"),
+        ('{"a/b": {"input": 1, "output": -1}}', "gives 'a/b' the price"),
+        ('{"a/b": {"input": 1, "output": true}}', "gives 'a/b' the price"),
+        ('{"a/b": {"input": NaN, "output": 1}}', "gives 'a/b' the price"),
+        ('{"a/b": {"input": 1, "output": 1, "out": 1}}', "gives 'a/b' the price"),
+    ],
+)
+def test_a_price_that_cannot_be_used_is_refused_with_an_example(
+    settings: Load, text: str, said: str
+) -> None:
+    with pytest.raises(SettingsError, match="It must be like") as refused:
+        settings(ROOST_PRICES=text)
+    assert said in refused.value.detail

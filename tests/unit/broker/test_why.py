@@ -291,7 +291,7 @@ def test_what_a_task_tells_of_itself_leads_to_the_task(house, kind) -> None:
 def test_a_summary_is_told_with_its_time_and_its_use(house) -> None:
     house.agent()
     turn = house.take_turn("go on")
-    details = {"took_seconds": 1.5, "usage": {"input_tokens": 7}}
+    details = {"took_seconds": 1.5, "cost_usd": 0.5, "usage": {"input_tokens": 7}}
     data = {"reason": "threshold", "summarised_by": "demo", "details": details}
     said = NewEntry(type="context_compaction", role=None, content=[], data=data)
     with house.write() as tx:

@@ -123,3 +123,22 @@ def test_a_search_is_one_line_a_hit(server, roost):
         "limit": "5",
     }
     assert json.loads(roost("search", "red", "--json").output) == [HIT]
+
+
+CASSETTE = {"turn_id": "turn-1", "model": "demo", "answers": [{"text": "grün"}]}
+
+
+def test_a_record_is_printed_or_written_whole(server, roost, tmp_path):
+    server.gives("GET /api/v1/tasks/turn-1/cassette", CASSETTE)
+    file = tmp_path / "cassette.json"
+    printed = roost("record", "turn-1")
+    written = roost("record", "turn-1", "-o", str(file))
+    assert json.loads(printed.output) == json.loads(file.read_text()) == CASSETTE
+    assert (written.exit_code, written.output) == (0, "")
+
+
+def test_a_turn_that_cannot_be_recorded_says_why(server, roost):
+    server.refuses("GET /api/v1/tasks/turn-1/cassette", 409, "Turn turn-1 is queued.")
+    result = roost("record", "turn-1")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Turn turn-1 is queued." in result.stderr

@@ -1,4 +1,4 @@
-"""What a model call costs: prices of one's own, what is free, and the vendors' lists."""
+"""What a model call costs: prices of one's own, what is free, the vendors' lists."""
 
 from __future__ import annotations
 
