@@ -15,7 +15,7 @@ help: ## This list
 
 install: $(STAMP) ## Set up .venv; seconds when nothing changed
 	@wanted=$$($(BIN)/python scripts/sdks.py) && \
-	  if [ -n "$$wanted" ]; then $(MAKE) --no-print-directory .venv/.installed-$$wanted; fi
+	  if [ -n "$$wanted" ]; then $(MAKE) --silent --no-print-directory .venv/.installed-$$wanted; fi
 
 start: install ## Everything: set up, migrate, serve; Ctrl-C drains
 	@exec $(BIN)/roost up

@@ -376,13 +376,15 @@ def said_of(database: Database, why: Row) -> str:
     line = _line(unit, limit["amount"] if limit else None, meter)
     most = why["limit"] if line["limit"] is None else line["limit"]
     held = (
-        f" and {line['reserved']:g} held by calls under way" if line["reserved"] else ""
+        f" and {_said(line['reserved'])} held by calls under way"
+        if line["reserved"]
+        else ""
     )
     until = f", or {why['until']}, when the next day begins" if why["until"] else ""
     return (
-        f"room in the budget {name} of agent {agent_id}: of {most:g} {unit},"
-        f" {line['spent']:g} are spent{held}, and the next model call needs at least"
-        f" {why['needed']:g} (roost budget {agent_id} --set {name}=…){until}"
+        f"room in the budget {name} of agent {agent_id}: of {_said(most)} {unit},"
+        f" {_said(line['spent'])} are spent{held}, and the next model call needs at"
+        f" least {_said(why['needed'])} (roost budget {agent_id} --set {name}=…){until}"
     )
 
 
@@ -533,7 +535,8 @@ def _tell(tx: Transaction, limit: _Limit, turn_id: str, *, is_reached: bool) -> 
             scope=f"agent/{account.agent_id}",
             kind="budget_reached" if is_reached else "budget_warning",
             body=(
-                f"{account.key} has used {spent:g} of its {limit_shown:g} {limit.unit}."
+                f"{account.key} has used {_said(spent)} of its {_said(limit_shown)}"
+                f" {limit.unit}."
             ),
             payload=payload,
             key=f"{KIND}/{what}/{account.key}/{limit.unit}/{limit.amount}",
@@ -547,6 +550,11 @@ def _parts(unit: str, value: float) -> int:
 
 def _shown(unit: str, parts: int) -> float:
     return parts if UNITS[unit] == 1 else parts / UNITS[unit]
+
+
+def _said(amount: float) -> str:
+    """Write a number as people do, to a millionth."""
+    return f"{amount:.6f}".rstrip("0").rstrip(".")
 
 
 def _today() -> str:

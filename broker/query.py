@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-import cysqlite
 from peewee import PeeweeException
 
 from broker.database import Database, Row
@@ -20,11 +19,9 @@ from broker.errors import BrokerError
 
 ROWS: Final = 1_000
 
-_READS: Final = (
-    cysqlite.SQLITE_SELECT,
-    cysqlite.SQLITE_READ,
-    cysqlite.SQLITE_RECURSIVE,
-)
+# SQLite's numbers (https://sqlite.org/c3ref/c_alter_table.html).
+_OK, _DENY = 0, 1
+_PRAGMA, _READ, _SELECT, _FUNCTION, _RECURSIVE = 19, 20, 21, 31, 33
 # What only tells, also when it has an argument. Full-text tables read `data_version`.
 _PRAGMAS: Final = (
     "collation_list",
@@ -110,15 +107,13 @@ def _postgres_reads(raw: Any) -> Iterator[None]:
 
 def _judge(action: int, first: str | None, second: str | None, *_: str | None) -> int:
     """SQLite asks this of every action of a statement, before it runs."""
-    if _is_reading(action, first, second):
-        return int(cysqlite.SQLITE_OK)
-    return int(cysqlite.SQLITE_DENY)
+    return _OK if _is_reading(action, first, second) else _DENY
 
 
 def _is_reading(action: int, first: str | None, second: str | None) -> bool:
-    if action == cysqlite.SQLITE_PRAGMA:
+    if action == _PRAGMA:
         name = (first or "").lower()
         return name in _PRAGMAS or (name in _SETTINGS and second is None)
-    if action == cysqlite.SQLITE_FUNCTION:
+    if action == _FUNCTION:
         return second != "load_extension"
-    return action in _READS
+    return action in (_READ, _SELECT, _RECURSIVE)

@@ -47,6 +47,8 @@ class Settings:
     fast_model: str | None
     context_tokens: int | None
     bun: str | None
+    # Where model calls are dumped; None: nowhere.
+    model_debug_directory: Path | None
     # USD per million tokens, by model or `provider/*`.
     prices: Mapping[str, Mapping[str, float]]
     limits: Mapping[str, Mapping[str, float]]
@@ -103,6 +105,7 @@ def load(environ: Mapping[str, str] | None = None, cwd: Path | None = None) -> S
         fast_model=values.get("ROOST_FAST_MODEL") or None,
         context_tokens=_tokens(values.get("ROOST_CONTEXT_TOKENS")),
         bun=values.get("ROOST_BUN") or None,
+        model_debug_directory=_directory(values.get("ROOST_MODEL_DEBUG_DIR")),
         prices=_prices(values.get("ROOST_PRICES")),
         limits=_limits(values.get("ROOST_LIMITS")),
         environ=values,
@@ -172,6 +175,10 @@ def _home(values: Mapping[str, str]) -> Path:
         else Path(values.get("HOME", "~")).expanduser() / ".local/share"
     )
     return (base / "roost").absolute()
+
+
+def _directory(text: str | None) -> Path | None:
+    return Path(text).expanduser().absolute() if text else None
 
 
 def _port(text: str | None) -> int:

@@ -38,6 +38,7 @@ from broker.turns import Park, Reply, Turn
 from workers import http_tools
 from workers.batcher import Batcher
 from workers.compaction import Compactor
+from workers.dumps import Dumps
 from workers.http_tools import ToolsError
 from workers.inbox import TurnInbox
 from workers.keeper import Keeper
@@ -103,6 +104,7 @@ class TurnTaker:
     tools: tuple[Tool, ...] = field(default_factory=builtin_tools)
     hooks: Hooks = field(default_factory=Hooks)
     limits: Limits = field(default_factory=Limits)
+    dumps: Dumps | None = None
     pool: Executor = field(
         default_factory=lambda: ThreadPoolExecutor(CALLS_AT_ONCE, "call")
     )
@@ -168,14 +170,15 @@ class TurnTaker:
             self._complete(turn, thought)
 
     def _think(self, turn: Turn, stop: Stop) -> Thought:
-        model = self.find_model(turn.agent["model"] or self.default_model)
+        find_model = self._find_model(turn)
+        model = find_model(turn.agent["model"] or self.default_model)
         tools = self._tools(turn)
         compactor = Compactor(
             broker=self.broker,
             turn=turn,
             stop=stop,
             model=model,
-            find_model=self.find_model,
+            find_model=find_model,
             split=split,
         )
         thinker = Thinker(
@@ -195,6 +198,11 @@ class TurnTaker:
             thinking=_thinking(turn),
         )
         return think(thinker, *split(turn))
+
+    def _find_model(self, turn: Turn) -> Callable[[str | None], Model]:
+        if self.dumps is None:
+            return self.find_model
+        return self.dumps.recording(turn.agent["id"], turn.id, self.find_model)
 
     def _tools(self, turn: Turn) -> Registry:
         declared = http_tools.load(self.home)

@@ -10,6 +10,7 @@ from functools import partial
 
 from agents.models import open_model
 from workers.breakers import SharedBreakers
+from workers.dumps import dumps_of
 from workers.hooks import installed_hooks
 from workers.process import start_process
 from workers.turns import TurnTaker
@@ -17,6 +18,7 @@ from workers.variables import Variables
 
 process = start_process("agents")
 huey = process.broker.turns
+variables = Variables(process.settings)
 taker = TurnTaker(
     broker=process.broker,
     worker=process.worker,
@@ -27,8 +29,9 @@ taker = TurnTaker(
     hooks=installed_hooks(),
     find_model=partial(
         open_model,
-        find=Variables(process.settings).find,
+        find=variables.find,
         breakers=SharedBreakers(process.broker),
     ),
+    dumps=dumps_of(process.settings, variables),
 )
 huey.bind(taker.take)

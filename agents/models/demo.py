@@ -244,6 +244,8 @@ def _exec(code: str, wait_seconds: float = EXEC_WAIT_SECONDS) -> dict[str, Any]:
 
 
 def _tell_result(outcome: dict[str, Any]) -> str:
+    if outcome.get("pending"):
+        return f"Task {outcome.get('task_id')} is still {outcome.get('status')}."
     if outcome.get("status") != "completed":
         return f"The code failed: {_trouble(outcome)}"
     return f"The result is {_plain(outcome.get('result'))}"

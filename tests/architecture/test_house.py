@@ -182,6 +182,7 @@ _EVERYTHING: Final = frozenset(["Exception", "BaseException"])
 BROAD: Final = frozenset(
     [
         "agents/hooks.py",  # a hook is foreign code; the model is told
+        "agents/tools/exchange.py",  # raised again in the thread that waits
         "agents/tools/registry.py",  # the tool boundary: the model reads it
         "agents/models/listening.py",  # SDKs raise anything; it becomes a ModelError
         "workers/hooks.py",  # a hook is foreign code; it is reported and left out

@@ -313,6 +313,21 @@ def test_four_fifths_are_told_once(store) -> None:
     assert event["body"] == f"{key} has used 8000 of its 10000 tokens."
 
 
+@pytest.mark.parametrize(
+    ("unit", "most", "used", "said"),
+    [
+        ("tokens", 20_000_000, {"tokens": 16_000_001}, "16000001 of its 20000000"),
+        ("usd", 0.01, {"cost_usd": 0.0085}, "0.0085 of its 0.01 usd"),
+    ],
+)
+def test_numbers_are_written_as_people_do(store, unit, most, used, said) -> None:
+    store.agent()
+    limit(store, agent={unit: most})
+    finish(store, store.take_turn(), **used)
+    [event] = [e for e in store.events() if e["kind"] == "budget_warning"]
+    assert said in event["body"]
+
+
 def test_of_another_limit_people_are_told_again(store) -> None:
     store.agent()
     turn = store.take_turn()
