@@ -39,6 +39,9 @@ PROBLEM: Final = "application/problem+json"
 JSON = dict[str, Any]
 _libc = ctypes.CDLL(None)
 
+# Whose keys and addresses a developer may have set.
+PROVIDERS = ("ANTHROPIC_", "OPENAI_", "GEMINI_", "GOOGLE_", "OPENROUTER_", "OLLAMA_")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
@@ -79,7 +82,7 @@ class System:
         inherited = {
             name: value
             for name, value in os.environ.items()
-            if not name.startswith(("ROOST_", "HONCHO_"))
+            if not name.startswith(("ROOST_", "HONCHO_", *PROVIDERS))
         }
         return inherited | {
             "PATH": f"{BIN}:{os.environ['PATH']}",

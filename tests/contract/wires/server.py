@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -50,9 +51,13 @@ class _Server(ThreadingHTTPServer):
 
 
 class FakeServer:
-    """Answers each request with the next exchange, the last one for ever."""
+    """Answers each request with the next exchange, the last one for ever.
 
-    def __init__(self) -> None:
+    With `knows_only`, a pattern of `METHOD PATH`, all others are a 404 and not noted.
+    """
+
+    def __init__(self, knows_only: str = "") -> None:
+        self._knows_only = re.compile(knows_only)
         self.asked: list[Asked] = []
         self.exchanges: list[Exchange] = []
         self._lock = threading.Lock()
@@ -64,8 +69,10 @@ class FakeServer:
         """Answer with these from now on."""
         self.exchanges = list(exchanges)
 
-    def next(self, asked: Asked) -> Exchange:
+    def next(self, method: str, asked: Asked) -> Exchange:
         """Note a request, and say what to do with it."""
+        if not self._knows_only.match(f"{method} {asked.path}"):
+            return Exchange(status=404, body={"error": "There is nothing here."})
         with self._lock:
             self.asked.append(asked)
             return self.exchanges.pop(0) if self.exchanges[1:] else self.exchanges[0]
@@ -93,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         headers = {name.lower(): value for name, value in self.headers.items()}
         asked = Asked(self.path, headers, json.loads(body or b"null"))
-        exchange = self.fake.next(asked)
+        exchange = self.fake.next(self.command, asked)
         if exchange.stalls_first:
             exchange.reached.set()
             exchange.release.wait(PATIENCE_SECONDS)
