@@ -21,7 +21,7 @@ import pytest
 from agents.control import HandedOver, Stop
 from agents.messages import ToolCall, ToolResult
 from agents.tools import Registry, ToolContext
-from broker import entries, steps, tasks
+from broker import entries, steps, tasks, turns
 from workers import http_tools
 from workers.http_tools import ToolsError
 
@@ -650,6 +650,23 @@ def test_a_bad_file_fails_the_turn_at_once_and_a_mended_one_lets_it_go_on(
     workshop.work(taker)
     assert tasks.shape(house.task(id))["result"] == {"text": "Warm."}
     assert [each.headers["Idempotency-Key"] for each in server.seen] == [f"{id}/2"]
+
+
+def test_an_interrupt_ends_the_call_and_then_the_turn(
+    house, workshop, scripted, declare, server
+) -> None:
+    home = declare("/hang", method="POST", effect="at_most_once")
+    id = house.post().turn_id
+    taker = workshop.taker(scripted(CALL, {"text": "ok"}), tools=http_tools.load(home))
+    taker.keeper.start()
+    working = threading.Thread(target=taker.take, args=(id,))
+    working.start()
+    assert server.hangs.wait(30)
+    with house.write() as tx:
+        turns.interrupt(tx, "scout")
+    working.join(30)
+    assert tasks.shape(house.task(id))["result"]["interrupted"] is True
+    assert told(house, id) == [("weather", "uncertain", 1)]
 
 
 def test_a_timeout_of_what_may_happen_once_is_an_uncertain_step(
