@@ -20,12 +20,17 @@ _ID_LENGTH: Final = 64
 
 
 def parse_arguments(raw: str) -> dict[str, Any] | None:
-    """Read the arguments of a call; None when they are no JSON object."""
+    """Read the arguments of a call; None when they are no JSON object. NaN and Infinity
+    are none, though Python's parser takes them."""
     try:
-        arguments = json.loads(raw or "{}")
+        arguments = json.loads(raw or "{}", parse_constant=_refuse)
     except ValueError:
         return None
     return arguments if isinstance(arguments, dict) else None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def sent_arguments(call: ToolCall) -> dict[str, Any]:

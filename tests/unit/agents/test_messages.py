@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from agents.messages import (
     open_calls,
     with_own_ids,
 )
+from agents.models.history import parse_arguments
 
 
 def turn(number: int, rounds: list[int]) -> list[Message]:
@@ -147,3 +149,12 @@ def test_calls_with_ids_of_their_own_keep_them_and_the_provider_s_form() -> None
     call = ToolCall(id="c", name="noop", arguments={})
     answer = Answer(tool_calls=(call,), native=native)
     assert with_own_ids(answer, [], step=1) is answer
+
+
+@pytest.mark.parametrize("raw", ['{"n": NaN}', '{"n": -Infinity}', "[1]", '{"n"', "7"])
+def test_arguments_that_are_no_json_object_are_none(raw: str) -> None:
+    assert parse_arguments(raw) is None
+
+
+def test_no_arguments_are_an_empty_object() -> None:
+    assert parse_arguments("") == {}
