@@ -26,7 +26,7 @@ HEAD: Final = (
 # write is a new promise, and somebody has to say which.
 IN_THE_MIDDLE: Final[Mapping[str, str]] = {
     "House.post": "writing down the message and its turn",
-    "TurnTaker.take": "claiming the turn",
+    "TurnTaker._claim": "claiming the turn",
     "PromptMaker._printed": "queueing PROMPT.ts",
     "TurnTaker._park prompt": "parking the turn until its prompt is there",
     "ExecRunner.run prompt": "claiming the run of PROMPT.ts",
@@ -70,7 +70,7 @@ ALSO: Final[Mapping[tuple[str, str], str]] = {
         " the same key"
     ),
     ("House.post", "after COMMIT"): "the sender may send again: the key makes it one",
-    ("TurnTaker.take", "before COMMIT"): (
+    ("TurnTaker._claim", "before COMMIT"): (
         "the hint is lost with the worker: the scheduler offers the turn again"
     ),
     ("ExecRunner.run", "before COMMIT"): (

@@ -141,7 +141,7 @@ def _check_news(report: Report, turn: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _check_nothing_is_left(report: Report, news: list[dict[str, Any]]) -> None:
-    """No lease, no wait, no unread input, no process, no leader."""
+    """No lease, no wait, no reservation, no unread input, no process, no leader."""
     assert {t["status"] for t in report["tasks"]} == {"completed"}
     assert [t for t in report["tasks"] if t["lease_owner"] or t["process"]] == []
     assert {t["id"] for t in report["tasks"]} == {
@@ -152,6 +152,9 @@ def _check_nothing_is_left(report: Report, news: list[dict[str, Any]]) -> None:
         *(each["id"] for each in news),
     }
     assert report["waits"] == []
+    assert report["reservations"] == []
+    for meter in report["meters"]:
+        assert {meter[n] for n in meter if n.startswith("reserved_")} == {0}
     assert report["processes"] == []
     assert report["leaders"] == []
     assert [mark for mark in report["marks"] if mark["read_at"] is None] == []
@@ -187,6 +190,8 @@ def _check_journal(report: Report, turn: dict[str, Any]) -> None:
     assert [step["name"] for step in steps if step["kind"] == "tool"] == [
         name for name in names if name
     ]
+    meter = _the_one([m for m in report["meters"] if m["key"] == f"turn/{turn['id']}"])
+    assert meter["spent_rounds"] == names.count("")  # each answer counted once
     for step in steps:
         allowed = {"succeeded"} | ({"uncertain"} if step["name"] == "mail" else set())
         assert step["status"] in allowed, step

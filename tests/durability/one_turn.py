@@ -46,6 +46,7 @@ from broker.settings import load
 from broker.turns import Message
 from broker.updates import CHANNEL
 from sandbox.processes import become_subreaper, children, read_stat
+from workers.batcher import Flush
 from workers.execs import ExecRunner
 from workers.keeper import Keeper
 from workers.process import WorkerProcess, set_up_logging
@@ -277,10 +278,10 @@ class InOrder(Executor):
 class AtOnce:
     """A batcher that does not wait: each delta is a transaction of this thread."""
 
-    def schedule(self, key: object, flush: Callable[[], None], last: float) -> None:
-        flush()
+    def schedule(self, buffer: object, flush: Flush, last: float) -> None:
+        flush([buffer])
 
-    def forget(self, key: object) -> None:
+    def forget(self, buffer: object) -> None:
         """Nothing is ever scheduled."""
 
 
