@@ -60,6 +60,7 @@ class System:
         self.home = home
         self.port = _free_port()
         self.command = list(command)
+        self.model = "demo"
         self.log = home.with_name(f"{home.name}.log")
         self._main: subprocess.Popen[bytes] | None = None
 
@@ -89,7 +90,7 @@ class System:
             "PORT": str(self.port),
             "ROOST_HOME": str(self.home),
             "ROOST_HOST": "127.0.0.1",
-            "ROOST_MODEL": "demo",
+            "ROOST_MODEL": self.model,
             "ROOST_TOKEN": "",
             "ROOST_DATABASE_URL": "",
             "ROOST_QUEUE_URL": "",

@@ -22,6 +22,8 @@ from agents.messages import (
     close_abandoned_calls,
     mend,
 )
+from agents.models import ModelError
+from agents.models.scripted import ScriptedModel
 from agents.tools.registry import ToolContext, tool
 
 
@@ -210,3 +212,50 @@ def test_whatever_a_hook_leaves_becomes_valid(shape: list[Any]) -> None:
             if isinstance(message, AssistantMessage):
                 open_ids = {call.id for call in message.answer.tool_calls}
     assert not open_ids
+
+
+class Wired:
+    """A scripted model that sends something, as adapters do."""
+
+    name, context_tokens = "acme/model", 100_000
+
+    def __init__(self, *responses: dict[str, Any]) -> None:
+        self.model, self.sent = ScriptedModel(responses), []
+
+    def stream(self, request: Any, *more: Any) -> Answer:
+        payload = {"model": "model", "messages": [len(request.messages)]}
+        request.show(payload)
+        self.sent.append(payload)
+        return self.model.stream(request, *more)
+
+
+@pytest.mark.line("P39")
+def test_a_hook_sees_each_payload_before_it_is_sent_and_cannot_change_it(
+    thinker,
+) -> None:
+    model, seen = Wired(CALL, {"text": "ok"}), []
+
+    def spoil(payload: dict[str, Any]) -> None:
+        seen.append((len(model.sent), payload["messages"][0]))
+        payload["messages"].append("more")
+        payload.clear()
+
+    hooks = Hooks(on_payload=(spoil,)) + Hooks(on_payload=(spoil,))
+    think(thinker(model, double, hooks=hooks), [], says("go"))
+    assert seen == [(0, 1), (0, 1), (1, 3), (1, 3)]
+    assert model.sent == [{"model": "model", "messages": [n]} for n in (1, 3)]
+
+
+@pytest.mark.line("P39")
+def test_a_hook_of_the_payload_that_raises_fails_the_call_and_nothing_is_sent(
+    thinker, journal
+) -> None:
+    def guard(payload: dict[str, Any]) -> None:
+        raise ValueError("a card number")
+
+    model = Wired({"text": "ok"})
+    with pytest.raises(ModelError, match=r"guard failed: ValueError: a card") as raised:
+        think(thinker(model, hooks=Hooks(on_payload=(guard,))), [], says("go"))
+    assert (raised.value.kind, raised.value.is_retriable) == ("hook_failed", False)
+    assert model.sent == []
+    assert [each[0] for each in journal.told] == ["start_answer", "fail_answer"]

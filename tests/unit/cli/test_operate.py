@@ -72,6 +72,19 @@ def test_doctor_adds_what_the_server_says(server, home):
     assert len({check["name"] for check in told["checks"]}) == len(told["checks"])
 
 
+def test_doctor_asks_whoever_knows_models(server, home):
+    ready(server)
+    arguments = ("doctor", "--json", "--url", server.url)
+    for rest in ((), ("--online",)):
+        told = json.loads(run(*arguments, *rest, ROOST_MODEL="demo").stdout)
+        found = {check["name"]: check for check in told["checks"]}
+        assert found["model"]["detail"].startswith("demo: ")
+        assert found["sdks"]["status"] == "ok"
+    bad = run(*arguments, ROOST_MODEL="acme/best")
+    assert bad.returncode == 1
+    assert "There is no model 'acme/best'" in bad.stdout
+
+
 def test_doctor_ends_with_1_when_something_fails(server, home):
     ready(server, ("queue", "fail", "stuck", "Restart."), status=503)
     text, told = (
