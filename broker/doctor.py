@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 import cysqlite
 from peewee import DatabaseError
 
-from broker import processes
+from broker import breakers, processes
 from broker.database import Database
 from broker.errors import BrokerError
 from broker.migrate import schema_state
@@ -78,7 +78,8 @@ def _inside(broker: Broker) -> Iterator[Check]:
 
 def live_checks(broker: Broker) -> list[Check]:
     """Return what a running system is ready by."""
-    return [*_processes(broker.database), _stuck(broker.database)]
+    database = broker.database
+    return [*_processes(database), _stuck(database), _circuits(database)]
 
 
 def _sqlite_version() -> Check:
@@ -203,4 +204,22 @@ def _stuck(database: Database) -> Check:
         status="warn",
         detail=f"{row['n']} leases are overdue by more than {STUCK_SECONDS} s",
         fix="Is a scheduler running? roost up.",
+    )
+
+
+def _circuits(database: Database) -> Check:
+    """A provider that is down is no reason not to be ready: others may answer."""
+    resting = [row for row in breakers.list_open(database) if row["state"] != "closed"]
+    if not resting:
+        return Check(name="circuits", status="ok", detail="none is open")
+    said = "; ".join(
+        f"{row['provider']} has failed {row['failures']} times in a row and is left "
+        f"alone for {row['rests_for_seconds']:.0f} s ({row['error']})"
+        for row in resting
+    )
+    return Check(
+        name="circuits",
+        status="warn",
+        detail=said,
+        fix="roost doctor --online asks them; circuits close by themselves.",
     )

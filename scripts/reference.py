@@ -82,15 +82,14 @@ def words() -> dict[str, Any]:
 
 def settings_page() -> str:
     """Every variable, its default and what it does."""
-    known, system, reserved = (words()[k] for k in ("settings", "system", "reserved"))
+    known, system = words()["settings"], words()["system"]
     require("settings", variables_read(), {*known, *system})
-    if early := variables_read() & set(reserved):
-        raise Undocumented(f"reserved, but the code reads it: {sorted(early)[0]}")
     return "\n\n".join(
         [
             "# Settings",
             "Roost is configured by environment variables. A process reads them once, "
-            "when it starts. Its own environment wins over `.env` in the working "
+            "when it starts; the providers' keys it reads again when a `.env` changes. "
+            "Its own environment wins over `.env` in the working "
             "directory, which wins over `.env` in `ROOST_HOME`. A value that cannot be "
             "used stops the process with a sentence that names the variable.",
             table(
@@ -102,21 +101,18 @@ def settings_page() -> str:
             ),
             "## Read, but not set for Roost",
             table(("variable", "use"), [(f"`{n}`", t) for n, t in system.items()]),
-            "## Reserved",
-            "These names are promised and mean what they say once the providers are "
-            "there. In this version nothing reads them: `ROOST_MODEL` takes `demo` and "
-            "`scripted/FILE`, and any other name fails the turn that asks for it.",
-            table(
-                ("variable", "will be"), [(f"`{n}`", t) for n, t in reserved.items()]
-            ),
         ]
     )
 
 
 @cache
 def variables_read() -> set[str]:
-    """Return the environment variables that the code reads, found in its syntax."""
-    found = set()
+    """Return the environment variables that the code reads, found in its syntax; the
+    providers' stand in a table there."""
+    from agents.models import PROVIDERS
+
+    found = {each.url_name for each in PROVIDERS.values()}
+    found |= {each.key_name for each in PROVIDERS.values() if each.key_name}
     for path, tree in sources():
         is_settings = path == ROOT / "broker" / "settings.py"
         for call in calls(tree):

@@ -12,7 +12,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -97,7 +97,7 @@ class OutputLog:
         """Take a chunk, from the job's thread."""
         with self._lock:
             self._pending.append(output)
-        self._batcher.schedule(self, self.flush, self._flushed_at)
+        self._batcher.schedule(self, _flush_each, self._flushed_at)
 
     def flush(self) -> None:
         """Write what has collected; refused writes are somebody else's by now."""
@@ -118,6 +118,11 @@ class OutputLog:
     def _write(self, tx: Transaction, output: Output) -> None:
         updates.append(tx, self._task["id"], output.stream, {"text": output.text})
         _tell_turn(tx, self._task, output)
+
+
+def _flush_each(logs: Sequence[OutputLog]) -> None:
+    for each in logs:
+        each.flush()
 
 
 def _merged(chunks: list[Output]) -> list[Output]:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agents.messages import Answer, ToolCall, ToolResult, Usage, UserMessage
@@ -15,7 +15,7 @@ from agents.thinker import Estimate, Standing, StartedAnswer, StartedCall
 from agents.transcript import answer_data
 from broker import Broker, budgets, entries, events, leases, limits, steps, turns
 from broker.budgets import Ask, Grant, Refusal, Used
-from broker.database import Row, Transaction
+from broker.database import Database, Row, Transaction
 from broker.entries import NewEntry
 from broker.errors import LeaseLost
 from broker.steps import PlannedCall
@@ -248,7 +248,7 @@ class DeltaBuffer:
     """Collects deltas of one turn and emits them as `message_update` events."""
 
     def __init__(self, broker: Broker, turn: Turn, batcher: Batcher) -> None:
-        self._database = broker.database
+        self.database = broker.database
         self._turn = turn
         self._batcher = batcher
         self._lock = threading.Lock()
@@ -262,7 +262,7 @@ class DeltaBuffer:
         """Take a delta; write it now if nothing was written within the interval."""
         with self._lock:
             self._pending.append((number, delta))
-        self._batcher.schedule(self, self.flush, self._flushed_at)
+        self._batcher.schedule(self, _flush, self._flushed_at)
 
     def take(self) -> list[dict[str, Any]]:
         """Return what is not written yet, for the caller's own transaction; wait for
@@ -276,15 +276,41 @@ class DeltaBuffer:
             pending, self._pending = self._pending, []
         return _merged(pending)
 
-    def flush(self) -> None:
-        """Write what has collected; a turn that lost its lease writes nothing more."""
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[list[dict[str, Any]]]:
+        """Take what is not written yet for a batch, which is committed at the end."""
         self._flushed_at = time.monotonic()
+        with self._writing:
+            yield self._take()
+
+    def emit(self, tx: Transaction, payloads: list[dict[str, Any]]) -> None:
+        """Emit what was taken; a turn that lost its lease writes nothing more."""
+        updates = [("message_update", payload) for payload in payloads]
         # When refused, the turn's own next write hears of it and abandons the turn.
-        with self._writing, contextlib.suppress(LeaseLost):
-            updates = [("message_update", payload) for payload in self._take()]
-            if updates:
-                with self._database.write(durable=False) as tx:
-                    turns.emit_fenced(tx, self._turn, updates)
+        with contextlib.suppress(LeaseLost):
+            turns.emit_fenced(tx, self._turn, updates)
+
+
+def _flush(buffers: Sequence[DeltaBuffer]) -> None:
+    """Write what the turns of this process have collected."""
+    database = buffers[0].database
+    # Rows that are locked one after the other would deadlock with whoever locks them
+    # in another order; where a transaction has the database for itself, none can.
+    if database.for_update:
+        for each in buffers:
+            _flush_together(database, [each])
+    else:
+        _flush_together(database, buffers)
+
+
+def _flush_together(database: Database, buffers: Sequence[DeltaBuffer]) -> None:
+    with contextlib.ExitStack() as stack:
+        batch = [(each, stack.enter_context(each.taken())) for each in buffers]
+        if any(payloads for _, payloads in batch):
+            with database.write(durable=False) as tx:
+                for each, payloads in batch:
+                    if payloads:
+                        each.emit(tx, payloads)
 
 
 def _merged(pending: list[tuple[int, Delta]]) -> list[dict[str, Any]]:

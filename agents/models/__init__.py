@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,8 +35,11 @@ __all__ = [
     "Request",
     "Thinking",
     "ToolSpec",
+    "access_of",
     "extras_wanted",
+    "missing_sdks",
     "open_model",
+    "resolve",
 ]
 
 # A variable of the environment by its name; None when it is not set.
@@ -58,6 +62,9 @@ class Provider:
     url_name: str
     tiers: Mapping[str, str]
 
+
+# What each extra brings.
+_SDKS: Final = {"anthropic": "anthropic", "google": "google.genai", "openai": "openai"}
 
 TIERS: Final = ("fast", "balanced", "smart")
 DEFAULT_TIER: Final = "balanced"
@@ -192,6 +199,29 @@ def extras_wanted(find: FindVariable) -> set[str]:
     }
 
 
+def missing_sdks(find: FindVariable) -> set[str]:
+    """Return the extras that are wanted and not installed; imports none of them."""
+    return {extra for extra in extras_wanted(find) if not _has_sdk(_SDKS[extra])}
+
+
+def access_of(name: str, find: FindVariable) -> Access:
+    """Return how a provider is reached by these variables."""
+    provider = PROVIDERS[name]
+    return Access(
+        provider=name,
+        key_name=provider.key_name,
+        find_key=lambda: find(provider.key_name) if provider.key_name else None,
+        base_url=find(provider.url_name),
+    )
+
+
+def _has_sdk(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ImportError:  # of a parent of it
+        return False
+
+
 def _first_with_key(find: FindVariable) -> str:
     for name, provider in PROVIDERS.items():
         if provider.key_name and find(provider.key_name):
@@ -212,10 +242,5 @@ def _open(name: str, model: str, find: FindVariable) -> Model:
             kind="missing_sdk",
             is_retriable=False,
         ) from error
-    access = Access(
-        provider=name,
-        key_name=provider.key_name,
-        find_key=lambda: find(provider.key_name) if provider.key_name else None,
-        base_url=find(provider.url_name),
-    )
+    access = access_of(name, find)
     return Guarded(getattr(module, provider.adapter)(model, access), access)

@@ -49,7 +49,7 @@ class Probe:
     detail: str
 
 
-class _Silent(Exception):
+class Silent(Exception):
     """Nobody answered, or with an error; the message says why."""
 
     def __init__(self, said: str, status: int | None = None, body: str = "") -> None:
@@ -74,7 +74,7 @@ def probe(name: str, access: Access) -> Probe:
             return _ask_openrouter(model, access)
         if provider == "ollama":
             return _ask_ollama(model, access)
-    except _Silent as silent:
+    except Silent as silent:
         return Probe(ok=None, detail=f"{name} could not be checked: {silent}")
     except ModelError as error:
         return Probe(ok=False, detail=str(error))
@@ -99,7 +99,7 @@ def _look_up(name: str) -> Probe:
 
 def _ask_openrouter(model: str, access: Access) -> Probe:
     url = f"{(access.base_url or OPENROUTER_URL).rstrip('/')}/models"
-    listed = _within_patience(Request(url))
+    listed = within_patience(Request(url))
     entries = {
         str(entry.get("id")): entry
         for entry in _list_of(listed, "data")
@@ -130,8 +130,8 @@ def _ask_ollama(model: str, access: Access) -> Probe:
         headers={"Content-Type": "application/json"},
     )
     try:
-        shown = _within_patience(asked)
-    except _Silent as silent:
+        shown = within_patience(asked)
+    except Silent as silent:
         if not silent.says_missing:
             raise
         return Probe(
@@ -192,8 +192,8 @@ def _list_of(found: Any, name: str) -> list[Any]:
     return listed if isinstance(listed, list) else []
 
 
-def _within_patience(request: Request) -> Any:
-    """Return the JSON of an answer.
+def within_patience(request: Request) -> Any:
+    """Return the JSON of an answer; raise Silent where there is none in 5 s.
 
     In a thread of its own: a time limit of urllib's holds for each read, and for no
     look-up of a name.
@@ -203,17 +203,17 @@ def _within_patience(request: Request) -> Any:
     def ask() -> None:
         try:
             answers.put(_fetch(request))
-        except _Silent as silent:
+        except Silent as silent:
             answers.put(silent)
 
     threading.Thread(target=ask, name="probe", daemon=True).start()
     try:
         answer = answers.get(timeout=PATIENCE_SECONDS)
     except Empty:
-        raise _Silent(
+        raise Silent(
             f"{request.full_url} did not answer within {PATIENCE_SECONDS:.0f} s."
         ) from None
-    if isinstance(answer, _Silent):
+    if isinstance(answer, Silent):
         raise answer
     return answer
 
@@ -221,19 +221,19 @@ def _within_patience(request: Request) -> Any:
 def _fetch(request: Request) -> Any:
     url = request.full_url
     if request.type not in ("http", "https"):
-        raise _Silent(f"{url} is no address of the web.")
+        raise Silent(f"{url} is no address of the web.")
     try:
         with urlopen(request, timeout=PATIENCE_SECONDS) as response:
             return json.load(response)
     except HTTPError as error:
         said = f"{url} answered {error.code}."
-        raise _Silent(said, error.code, _body_of(error)) from error
+        raise Silent(said, error.code, _body_of(error)) from error
     except URLError as error:
-        raise _Silent(f"{url} is not reachable ({error.reason}).") from error
+        raise Silent(f"{url} is not reachable ({error.reason}).") from error
     except (OSError, HTTPException) as error:
-        raise _Silent(f"{url} is not reachable ({error}).") from error
+        raise Silent(f"{url} is not reachable ({error}).") from error
     except ValueError as error:
-        raise _Silent(f"{url} answered something that is no JSON.") from error
+        raise Silent(f"{url} answered something that is no JSON.") from error
 
 
 def _body_of(error: HTTPError) -> str:

@@ -1,4 +1,4 @@
-"""What `make install` installs: a small base, and the SDKs that the settings ask for."""
+"""What `make install` installs: a small base, and the SDKs that settings ask for."""
 
 from __future__ import annotations
 

@@ -597,6 +597,16 @@ class OkOut(BaseModel):
     ok: bool = True
 
 
+class CircuitOut(BaseModel):
+    """A model provider whose last call has failed; `open`: it is left alone."""
+
+    provider: str
+    state: Literal["closed", "open", "half_open"]
+    failures: int
+    error: str | None
+    rests_for_seconds: float
+
+
 class StateOut(BaseModel):
     """The dashboard's snapshot."""
 
@@ -606,6 +616,7 @@ class StateOut(BaseModel):
     tasks: list[TaskOut]
     processes: list[JSONObject]
     queues: JSONObject
+    circuits: list[CircuitOut]
     database: JSONObject
 
 

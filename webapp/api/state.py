@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from broker import agents, events, processes, tasks
+from broker import agents, breakers, events, processes, tasks
 from broker.database import Row
 from broker.times import now_us, rfc3339
 from webapp.api import schemas
@@ -16,7 +16,8 @@ TASKS_SHOWN = 100
 @api.get("/state")
 @api.output(schemas.StateOut)
 def read_state() -> Row:
-    """Read agents, the newest tasks, processes, queues and the database's size."""
+    """Read agents, the newest tasks, processes, queues, providers that have failed and
+    the database's size."""
     here = broker()
     # The cursor comes first: what follows it is in the snapshot or in the stream.
     newest = events.newest_id(here.database)
@@ -33,6 +34,7 @@ def read_state() -> Row:
             "turns": here.turns.storage.queue_size(),
             "execs": here.execs.storage.queue_size(),
         },
+        "circuits": breakers.list_open(here.database),
         "database": {
             f"{part}_bytes": size for part, size in here.database.sizes().items()
         },

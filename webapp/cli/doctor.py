@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -20,14 +20,23 @@ if TYPE_CHECKING:
     from webapp.cli.client import Client
 
 SEVERITY: Final = ("ok", "warn", "fail")
+# The entry points of packages that have more to look at: `(settings, online=…)` yields
+# `broker.doctor.Check`.
+CHECKS: Final = "roost.checks"
 Check = dict[str, Any]
 
 
-@click.command(epilog="Example: roost doctor --json")
+@click.command(epilog="Example: roost doctor --online")
+@click.option(
+    "--online",
+    is_flag=True,
+    help="Ask the providers about keys and models; nothing is generated.",
+)
 @common_options
-def doctor() -> None:
+def doctor(online: bool) -> None:
     """Check this machine and the server; exit 1 when something fails."""
-    checks = _worst_of_each([*_local_checks(), *_server_checks(connect())])
+    local = [*_local_checks(), *_installed_checks(online=online)]
+    checks = _worst_of_each([*local, *_server_checks(connect())])
     worst = max((check["status"] for check in checks), key=_severity, default="ok")
     if current().as_json:
         emit_json({"status": worst, "checks": checks})
@@ -47,6 +56,16 @@ def _local_checks() -> list[Check]:
             _check(found.name, found.status, found.detail, found.fix)
             for found in checks(local_settings())
         ]
+
+
+def _installed_checks(*, online: bool) -> Iterator[Check]:
+    """Ask what other packages have to say: models, for one, are not known here."""
+    from importlib.metadata import entry_points
+
+    settings = local_settings()
+    for point in sorted(entry_points(group=CHECKS), key=lambda point: point.name):
+        for found in point.load()(settings, online=online):
+            yield _check(found.name, found.status, found.detail, found.fix)
 
 
 def _server_checks(client: Client) -> list[Check]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from broker import doctor, processes
+from broker import breakers, doctor, processes
 from broker.settings import load
 
 
@@ -35,6 +35,7 @@ def test_a_home_in_which_all_runs_is_well(house) -> None:
             "scheduler",
             "sandbox",
             "leases",
+            "circuits",
         ),
         "ok",
     )
@@ -58,6 +59,16 @@ def test_an_overdue_lease_is_warned_of(house) -> None:
     house.create(id="e")
     house.claim("e", lease_seconds=-doctor.STUCK_SECONDS - 1)
     assert found(house)["leases"][0] == "warn"
+
+
+def test_a_provider_that_is_left_alone_is_told_of_and_nothing_fails(house) -> None:
+    with house.write() as tx:
+        for _ in range(breakers.FAILURES_LIMIT):
+            breakers.failed(tx, "acme", "It is down.")
+    status, detail = found(house)["circuits"]
+    assert status == "warn"
+    assert detail.startswith("acme has failed 5 times in a row and is left alone for 1")
+    assert "(It is down.)" in detail
 
 
 def test_a_schema_that_is_not_applied_is_warned_of(tmp_path: Path) -> None:
