@@ -48,7 +48,7 @@ fix: $(DEV_STAMP) ## Format and mend what a tool can mend
 
 bench: $(DEV_STAMP) ## The side-by-side measurements, as ratios
 	@bash scripts/services.sh
-	@for file in wake path throughput interrupt; do $(BIN)/python bench/$$file.py; done
+	@for file in wake path throughput interrupt models; do $(BIN)/python bench/$$file.py; done
 
 docs: $(DEV_STAMP) ## Write the generated reference pages
 	@$(BIN)/python scripts/reference.py

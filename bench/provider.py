@@ -2,8 +2,8 @@
 
 `provider.py PORT`. A token is the CLOCK_MONOTONIC, in nanoseconds, at which it is sent:
 one clock for all processes of a machine, so whoever reads it knows how old it is. The
-message says how it speaks: `say-few` at once, `say-many` after some seconds, as models do,
-so that the streams of a crowd begin neither in step nor while its turns do.
+message says how it is answered: `say-few` at once, `say-many` after some seconds, so
+that the streams of a crowd begin neither in step nor while their turns do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Manner:
 # 25 pieces a second is what a fast model sends: a piece has two tokens or three.
 MANNERS: Final = {
     "say-few": Manner(tokens=8, gap_seconds=0.02, silent_seconds=(0.0, 0.0)),
-    "say-many": Manner(tokens=250, gap_seconds=0.04, silent_seconds=(1.5, 4.5)),
+    "say-many": Manner(tokens=150, gap_seconds=0.04, silent_seconds=(1.5, 4.5)),
 }
 USAGE: Final = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
 HEAD: Final = (

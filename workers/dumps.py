@@ -81,10 +81,12 @@ class Record:
     find_secrets: Callable[[], Iterable[str | None]]
     _lines: int | None = field(default=None, init=False)
 
-    def add(self, kind: Kind, payload: dict[str, Any]) -> None:
+    def add(
+        self, kind: Kind, payload: dict[str, Any], created_at: str | None = None
+    ) -> None:
         """Append an entry; a disk that refuses is logged."""
         try:
-            self._append(kind, payload)
+            self._append(kind, payload, created_at or _now())
         except OSError as error:
             log.warning(
                 "A model call could not be dumped; the turn goes on.",
@@ -92,7 +94,7 @@ class Record:
                 error=str(error),
             )
 
-    def _append(self, kind: Kind, payload: dict[str, Any]) -> None:
+    def _append(self, kind: Kind, payload: dict[str, Any], created_at: str) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
         with os.fdopen(os.open(self.path, flags, 0o600), "r+b", buffering=0) as file:
@@ -105,7 +107,7 @@ class Record:
                 **self.about,
                 "index": self._lines,
                 "kind": kind,
-                "created_at": rfc3339(now_us()),
+                "created_at": created_at,
                 "payload": redact(payload, self.find_secrets()),
             }
             file.write(start + json.dump(entry).encode() + b"\n")
@@ -145,35 +147,39 @@ class Dumped:
                 replace(request, on_payload=show), pieces, interrupt
             )
         except ModelError as error:
-            pieces.flush()
+            pieces.write()
             self.record.add("error", error.as_json())
             raise
-        pieces.flush()
+        pieces.write()
         self.record.add("answer", asdict(answer))
         return answer
 
 
 class _Pieces:
-    """Passes deltas on; neighbours of one kind are one entry: a key that a model says
-    in pieces would be found in none of them."""
+    """Passes deltas on and keeps them until the call is over: who hears them must not
+    block. Neighbours of one kind are one entry: a key that a model says in pieces would
+    be found in none of them."""
 
     def __init__(self, record: Record, emit: Callable[[Delta], None]) -> None:
         self._record, self._emit = record, emit
-        self._joined: list[Delta] = []
+        self._kept: list[tuple[str, list[Delta]]] = []
 
     def __call__(self, delta: Delta) -> None:
-        if self._joined and _place(self._joined[0]) != _place(delta):
-            self.flush()
-        self._joined.append(delta)
+        if not self._kept or _place(self._kept[-1][1][0]) != _place(delta):
+            self._kept.append((_now(), []))
+        self._kept[-1][1].append(delta)
         self._emit(delta)
 
-    def flush(self) -> None:
-        """Write down what has come together."""
-        if self._joined:
-            text = "".join(each.text for each in self._joined)
-            self._record.add("event", asdict(replace(self._joined[0], text=text)))
-            self._joined.clear()
+    def write(self) -> None:
+        """Write down what has come."""
+        for at, deltas in self._kept:
+            text = "".join(each.text for each in deltas)
+            self._record.add("event", asdict(replace(deltas[0], text=text)), at)
 
 
 def _place(delta: Delta) -> tuple[str, str | None]:
     return delta.kind, delta.tool_call_id
+
+
+def _now() -> str:
+    return str(rfc3339(now_us()))

@@ -19,7 +19,7 @@ from agents.models.base import (
     ToolSpec,
 )
 from agents.models.demo import DemoModel
-from agents.models.failover import Breakers, Failover
+from agents.models.failover import Breakers, Failover, Unopened
 from agents.models.guarded import Guarded
 from agents.models.provider import Access
 from agents.models.replay import ReplayModel
@@ -147,11 +147,24 @@ def open_model(
     it, and never the process. A key is looked for when a call is made, not here.
     """
     names = [each.strip() for each in resolve(name, find).split(",")]
-    models = [_open_one(each, find) for each in names]
+    if len(names) == 1 or breakers is None:
+        models = [_open_one(names[0], find)]
+    else:
+        models = [_open_if_there(each, find) for each in names]
     is_vendors = any(model.name.partition("/")[0] in PROVIDERS for model in models)
     if breakers is None or not is_vendors:
         return models[0]
     return Failover(models, breakers)
+
+
+def _open_if_there(wanted: str, find: FindVariable) -> Model:
+    """Open one of several: without its SDK the others may serve."""
+    try:
+        return _open_one(wanted, find)
+    except ModelError as error:
+        if error.kind != "missing_sdk":
+            raise
+        return Unopened(wanted, error)
 
 
 def _open_one(wanted: str, find: FindVariable) -> Model:
@@ -176,11 +189,20 @@ def _open_one(wanted: str, find: FindVariable) -> Model:
 def resolve(name: str | None, find: FindVariable) -> str:
     """Return the full name of a model: of a tier the default provider's, of None its
     balanced one; `demo` where no provider has a key."""
-    if name is not None and name not in TIERS:
+    wanted = name or find("ROOST_MODEL") or DEFAULT_TIER
+    return ",".join(_resolve(each.strip(), find) for each in wanted.split(","))
+
+
+def _resolve(name: str, find: FindVariable) -> str:
+    if name not in TIERS:
         return name
-    default = find("ROOST_MODEL") or _first_with_key(find)
-    provider = default.partition("/")[0]
-    if name is None or provider not in PROVIDERS or not PROVIDERS[provider].tiers:
+    default = find("ROOST_MODEL") or DEFAULT_TIER
+    if default.partition(",")[0].strip() in TIERS:  # of whoever has a key
+        provider = _first_with_key(find) or "demo"
+        default = provider
+    else:
+        provider = default.partition("/")[0]
+    if provider not in PROVIDERS or not PROVIDERS[provider].tiers:
         return default
     return f"{provider}/{PROVIDERS[provider].tiers[name]}"
 
@@ -222,11 +244,11 @@ def _has_sdk(module: str) -> bool:
         return False
 
 
-def _first_with_key(find: FindVariable) -> str:
+def _first_with_key(find: FindVariable) -> str | None:
     for name, provider in PROVIDERS.items():
         if provider.key_name and find(provider.key_name):
-            return f"{name}/{provider.tiers[DEFAULT_TIER]}"
-    return "demo"
+            return name
+    return None
 
 
 def _open(name: str, model: str, find: FindVariable) -> Model:

@@ -98,7 +98,8 @@ class Model(Protocol):
         self, request: Request, emit: Callable[[Delta], None], interrupt: Interrupt
     ) -> Answer:
         """Answer the request, streaming deltas; when interrupted, return what there is
-        with stop_reason `interrupted`. Raises ModelError and nothing else."""
+        with stop_reason `interrupted`. Raises ModelError, and what `emit` raises; that
+        is called from any one thread, and must not block."""
 
 
 class ModelError(Exception):

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from agents.control import Interrupt
 from agents.messages import Answer
 from agents.models.base import CONTEXT_OVERFLOW, Delta, Model, ModelError, Request
+from agents.models.catalogue import known
 
 # What another provider may do better: this one is not set up, knows no such model, or
 # has one that cannot call tools.
@@ -99,6 +100,28 @@ class Failover:
             raise
         self.breakers.went_well(provider)
         return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Unopened:
+    """A model of a list that cannot be opened here: the others may serve without."""
+
+    name: str
+    error: ModelError
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens a conversation with it might have."""
+        return known(self.name).context_tokens
+
+    def stream(
+        self,
+        request: Request,  # noqa: ARG002
+        emit: Callable[[Delta], None],  # noqa: ARG002
+        interrupt: Interrupt,  # noqa: ARG002
+    ) -> Answer:
+        """Say why it could not be opened."""
+        raise ModelError(str(self.error), kind=self.error.kind, is_retriable=False)
 
 
 class _Spoken:

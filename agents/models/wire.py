@@ -4,8 +4,9 @@ SDKs are used through their async clients, because only the cancellation of a ta
 a call at once in every phase of it: while it connects, while the provider is silent,
 in mid-stream. (Closing a stream from another thread does not wake a blocked read.)
 
-The turn's own thread hears the deltas through a queue, so what it does with them (it
-writes to the database) never holds up another call's stream.
+Deltas are passed on from the loop's own thread: to wake the turn's for each would cost
+as much as to understand it (bench/models.py). So whoever hears them must not block; a
+turn only notes them, and the batcher's thread writes them down.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import os
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
-from queue import SimpleQueue
 from typing import Any, Final
 
 from agents.control import Interrupt
@@ -52,22 +52,49 @@ def talk(
 
     What the conversation raises is raised here. When `emit` raises, the call is ended.
     """
-    heard: SimpleQueue[Delta | None] = SimpleQueue()
+    ear = _Ear(emit)
     future: Future[None] = asyncio.run_coroutine_threadsafe(
-        conversation(heard.put), loop()
+        conversation(ear.hear), loop()
     )
-    future.add_done_callback(lambda _: heard.put(None))
 
     def cut() -> None:
         future.cancel()
 
     try:
         with interrupt.cutting(cut):
-            while (delta := heard.get()) is not None:
-                emit(delta)
             future.result()
     except CancelledError:
+        if ear.error is not None:
+            raise ear.error from None
         return False
     finally:
+        ear.close()
         future.cancel()
     return True
+
+
+class _Ear:
+    """Passes a call's deltas on until it is closed. A call that was cancelled goes on
+    for a moment, and nobody may hear of that any more."""
+
+    def __init__(self, emit: Callable[[Delta], None]) -> None:
+        self._emit = emit
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self.error: BaseException | None = None
+
+    def hear(self, delta: Delta) -> None:
+        """Pass a delta on, in the loop's thread; end the call when that is refused."""
+        with self._lock:
+            if self._is_closed:
+                return
+            try:
+                self._emit(delta)
+            except BaseException as error:  # it is raised again in the turn's thread
+                self._is_closed, self.error = True, error
+                raise asyncio.CancelledError from error
+
+    def close(self) -> None:
+        """Pass nothing on any more."""
+        with self._lock:
+            self._is_closed = True

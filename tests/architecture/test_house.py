@@ -185,6 +185,7 @@ BROAD: Final = frozenset(
         "agents/tools/exchange.py",  # raised again in the thread that waits
         "agents/tools/registry.py",  # the tool boundary: the model reads it
         "agents/models/listening.py",  # SDKs raise anything; it becomes a ModelError
+        "agents/models/wire.py",  # raised again in the thread that waits
         "workers/hooks.py",  # a hook is foreign code; it is reported and left out
         "workers/turns.py",  # the turn boundary: it becomes the turn's failure
         "workers/summariser.py",  # whatever a model does, there is a summary

@@ -11,13 +11,14 @@ import pytest
 
 from agents.control import Interrupt
 from agents.messages import UserMessage
-from agents.models import ModelError, Request, ToolSpec
+from agents.models import ModelError, Request, ToolSpec, open_model
 from agents.models.failover import Failover
 from agents.models.guarded import Guarded, Probes
 from agents.models.probe import Probe
 from agents.models.provider import Access
 from agents.models.redaction import REDACTED, redact
 from agents.models.scripted import ScriptedModel
+from tests.contract.wires.server import Exchange, FakeServer
 
 KEY = "sk-canary-0123456789"
 TOOL = ToolSpec(name="look", description="Look.", parameters={"type": "object"})
@@ -139,3 +140,13 @@ def test_secrets_and_what_carries_keys_are_redacted(value: Any, redacted: Any) -
 
 def test_a_key_too_short_to_be_one_is_let_be() -> None:
     assert redact("an x is an x", ["x"]) == "an x is an x"
+
+
+def test_a_model_of_a_vendor_is_opened_with_its_guard() -> None:
+    unable = Exchange(body={"capabilities": ["completion"]})
+    with FakeServer().running() as server:
+        server.gives(unable)
+        variables = {"OLLAMA_HOST": server.url}
+        with pytest.raises(ModelError, match=r"cannot call tools, says Ollama.*retry"):
+            ask(open_model("ollama/poet", variables.get))
+        assert [asked.path for asked in server.asked] == ["/api/show"]

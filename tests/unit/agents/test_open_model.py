@@ -7,10 +7,29 @@ from collections.abc import Callable
 
 import pytest
 
-from agents.models import PROVIDERS, ModelError, extras_wanted, open_model
+from agents.control import Interrupt
+from agents.messages import UserMessage
+from agents.models import (
+    PROVIDERS,
+    ModelError,
+    Request,
+    extras_wanted,
+    open_model,
+)
 from agents.models import resolve as resolve_name
 
 ALL_KEYS = {p.key_name: "key" for p in PROVIDERS.values() if p.key_name}
+
+
+class AllWell:
+    """Breakers that are never open."""
+
+    def may_try(self, provider: str) -> float:
+        return 0.0
+
+    def went_well(self, provider: str) -> None: ...
+
+    def failed(self, provider: str, error: ModelError) -> None: ...
 
 
 def found(**variables: str) -> Callable[[str], str | None]:
@@ -47,6 +66,42 @@ def test_a_tier_is_a_model_of_the_default_provider(provider, tier) -> None:
 @pytest.mark.parametrize("default", ["demo", "ollama/qwen3"])
 def test_a_tier_is_the_default_where_the_provider_has_none(default) -> None:
     assert resolve_name("smart", found(ROOST_MODEL=default)) == default
+
+
+@pytest.mark.parametrize(
+    ("wanted", "variables", "name"),
+    [
+        (None, {"ROOST_MODEL": "fast", "OPENAI_API_KEY": "k"}, "openai/gpt-6-luna"),
+        ("smart", {"ROOST_MODEL": "fast", "OPENAI_API_KEY": "k"}, "openai/gpt-6-astra"),
+        ("fast", {"ROOST_MODEL": "fast"}, "demo"),
+        ("fast, ollama/qwen", {"OPENAI_API_KEY": "k"}, "openai/gpt-6-luna,ollama/qwen"),
+        (
+            "smart",
+            {"ROOST_MODEL": "openai/x,google/y", "ANTHROPIC_API_KEY": "k"},
+            "openai/gpt-6-astra",
+        ),
+    ],
+)
+def test_a_tier_may_stand_wherever_a_name_does(wanted, variables, name) -> None:
+    assert resolve_name(wanted, found(**variables)) == name
+
+
+def test_a_list_serves_without_those_whose_sdk_is_not_there(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, "agents.models.anthropic", raising=False)
+    monkeypatch.setitem(sys.modules, "anthropic", None)
+    both = open_model("anthropic/claude-sonnet-5-5,demo", breakers=AllWell())
+    request = Request(
+        system="",
+        messages=(UserMessage(content=[{"type": "text", "text": "1 + 1"}]),),
+        tools=(),
+    )
+    answer = both.stream(request, lambda _: None, Interrupt())
+    assert (answer.model, both.name) == ("demo", "anthropic/claude-sonnet-5-5,demo")
+    with pytest.raises(ModelError, match="make install") as raised:
+        open_model("anthropic/x,anthropic/y", breakers=AllWell()).stream(
+            request, lambda _: None, Interrupt()
+        )
+    assert raised.value.kind == "missing_sdk"
 
 
 def test_a_model_without_its_sdk_says_how_to_get_it(monkeypatch) -> None:
