@@ -1,7 +1,8 @@
 """Failover: the first of several models that can answer, does.
 
-A model is passed over while its provider is known to be down, and when it cannot take
-the conversation (its window, its images). When one fails before it has said a word, the
+A model is passed over while its provider is known to be down, and for a conversation
+with images when another of the list can see them. (The smallest window of the list
+counts for all, so what one can take, each can.) When one fails before it has said a word, the
 next is asked at once. When it has begun to speak, the try fails as always: the runtime
 tries the step again, and comes back here with what has been learnt.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from agents.control import Interrupt
-from agents.messages import Answer
+from agents.messages import Answer, Message, ToolMessage, UserMessage
 from agents.models.base import CONTEXT_OVERFLOW, Delta, Model, ModelError, Request
 from agents.models.catalogue import known
 
@@ -29,6 +30,8 @@ _ANOTHERS: Final = frozenset(
         "unable",
     }
 )
+# Of these nobody was asked: they say nothing of how a provider is.
+_UNASKED: Final = frozenset({"missing_key", "missing_sdk", "hook_failed", "unable"})
 
 
 class Breakers(Protocol):
@@ -66,7 +69,7 @@ class Failover:
     ) -> Answer:
         """Answer by the first model that can; raise the last one's error if none."""
         error: ModelError | None = None
-        for model in self.models:
+        for model in self._fitting(request):
             spoken = _Spoken(emit)
             try:
                 answer = self._ask(model, request, spoken, interrupt)
@@ -78,6 +81,12 @@ class Failover:
                 return replace(answer, model=model.name)
         assert error is not None
         raise error
+
+    def _fitting(self, request: Request) -> Sequence[Model]:
+        if not any(_has_image(message) for message in request.messages):
+            return self.models
+        seeing = [model for model in self.models if known(model.name).takes_images]
+        return seeing or self.models
 
     def _ask(
         self, model: Model, request: Request, spoken: _Spoken, interrupt: Interrupt
@@ -95,7 +104,7 @@ class Failover:
         except ModelError as error:
             if error.is_retriable:
                 self.breakers.failed(provider, error)
-            else:
+            elif error.kind not in _UNASKED:
                 self.breakers.went_well(provider)  # it has answered, if with a no
             raise
         self.breakers.went_well(provider)
@@ -134,6 +143,14 @@ class _Spoken:
     def __call__(self, delta: Delta) -> None:
         self.has_begun = True
         self._emit(delta)
+
+
+def _has_image(message: Message) -> bool:
+    if isinstance(message, UserMessage):
+        return any(block["type"] == "image" for block in message.content)
+    return isinstance(message, ToolMessage) and any(
+        block["type"] == "image" for block in message.result.blocks
+    )
 
 
 def _is_anothers(error: ModelError) -> bool:

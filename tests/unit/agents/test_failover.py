@@ -137,3 +137,23 @@ def test_the_smallest_window_counts() -> None:
     small.context_tokens = 8_000
     failover = Failover([model("large", SAYS), small], ListedBreakers())
     assert failover.context_tokens == 8_000
+
+
+def test_a_conversation_with_images_goes_to_one_that_sees_them() -> None:
+    image = {"type": "image", "artifact": "turn-1/2.1", "media_type": "image/png"}
+    request = Request(system="", messages=(UserMessage(content=[image]),), tools=())
+    blind = ScriptedModel([SAYS], "nobody/knows")
+    seeing = ScriptedModel([SAYS], "anthropic/claude-sonnet-5-5")
+    both = Failover([blind, seeing], ListedBreakers())
+    assert both.stream(request, lambda _: None, Interrupt()).model == seeing.name
+    alone = Failover([blind], ListedBreakers())
+    assert alone.stream(request, lambda _: None, Interrupt()).model == blind.name
+
+
+@pytest.mark.parametrize("kind", ["missing_key", "missing_sdk", "unable"])
+def test_a_provider_that_nobody_asked_is_told_of_nothing(kind: str) -> None:
+    breakers = ListedBreakers()
+    failover = Failover([model("one", error(400, kind=kind))], breakers)
+    with pytest.raises(ModelError):
+        ask(failover)
+    assert breakers.told == []
