@@ -2,9 +2,9 @@
 
 A model is passed over while its provider is known to be down, and for a conversation
 with images when another of the list can see them. (The smallest window of the list
-counts for all, so what one can take, each can.) When one fails before it has said a word, the
-next is asked at once. When it has begun to speak, the try fails as always: the runtime
-tries the step again, and comes back here with what has been learnt.
+counts for all, so what one can take, each can.) When one fails before it has said a
+word, the next is asked at once. When it has begun to speak, the try fails as always:
+the runtime tries the step again, and comes back here with what has been learnt.
 """
 
 from __future__ import annotations
