@@ -26,10 +26,11 @@ class Manner:
     silent_seconds: tuple[float, float]
 
 
-# 25 pieces a second is what a fast model sends: a piece has two tokens or three.
+# A piece has two tokens or three, so this is a model of middling speed. A hundred at 25
+# pieces a second take all of two cores, and then waiting is all that is measured.
 MANNERS: Final = {
     "say-few": Manner(tokens=8, gap_seconds=0.02, silent_seconds=(0.0, 0.0)),
-    "say-many": Manner(tokens=150, gap_seconds=0.04, silent_seconds=(1.5, 4.5)),
+    "say-many": Manner(tokens=60, gap_seconds=0.1, silent_seconds=(1.5, 4.5)),
 }
 USAGE: Final = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18}
 HEAD: Final = (

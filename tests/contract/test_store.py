@@ -84,7 +84,21 @@ def test_an_agent_without_an_id_gets_the_next_free_one(store) -> None:
 @pytest.mark.parametrize("id", ["a", "a1", "a-b", "a--b", "x" * 64])
 def test_an_id_that_follows_the_rule_is_taken(store, id: str) -> None:
     assert store.agent(id) == id
-    assert store.create(id=id)["id"] == id
+    other = f"b{id[1:]}"
+    assert store.create(id=other)["id"] == other
+
+
+def test_one_id_names_one_thing(store) -> None:
+    """Tools, `show` and `why` take the id of an agent or of a task."""
+    store.agent("scout")
+    with pytest.raises(Conflict, match="There is an agent scout"):
+        store.create(id="scout")
+    store.create(id="probe")
+    for id in ("probe", "exec-1", "turn-99", "prompt-3"):
+        with pytest.raises(Conflict, match="is the id of a task"):
+            store.agent(id)
+    store.agent("report-1")
+    assert store.create("report")["id"] == "report-2"
 
 
 @pytest.mark.parametrize(
