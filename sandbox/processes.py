@@ -9,6 +9,7 @@ its own children, where it is recognised, killed and reaped.
 import contextlib
 import ctypes
 import os
+import resource
 import select
 import signal
 import time
@@ -118,12 +119,23 @@ def reap(pid: int) -> tuple[int, Usage]:
         os.close(pidfd)
     _, status, used = os.wait4(pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    cpu_seconds = used.ru_utime + used.ru_stime
-    memory_bytes = used.ru_maxrss * 1024
     return (
         128 - code if code < 0 else code,
-        Usage(cpu_seconds=cpu_seconds, memory_bytes=memory_bytes),
+        Usage(
+            cpu_seconds=used.ru_utime + used.ru_stime,
+            memory_bytes=_own_peak(used.ru_maxrss * 1024),
+        ),
     )
+
+
+def _own_peak(peak_bytes: int) -> int:
+    """What is known of a dead child's peak; 0 for nothing.
+
+    Linux keeps the highest resident size over exec, so a child's begins with what its
+    parent had when it forked: only beyond ours is it the child's own.
+    """
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return peak_bytes if peak_bytes > ours else 0
 
 
 def reap_orphans(*, session: int, known: int | None) -> list[Usage]:

@@ -175,7 +175,7 @@ class _Run:
             error=error,
             wall_seconds=self._ended - self._began,
             cpu_seconds=self._used.cpu_seconds,
-            peak_memory_bytes=self._used.memory_bytes,
+            peak_memory_bytes=self._used.memory_bytes or None,
             output_truncated=self._meter.is_over,
         )
 
