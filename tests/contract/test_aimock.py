@@ -99,7 +99,9 @@ def aimock(
     found = {variable: f"http://127.0.0.1:{port}{path}"}
     # aimock speaks Google's older version alone; the SDK reads which one from here.
     monkeypatch.setenv("GOOGLE_GENAI_API_VERSION", "v1beta")
-    model = open_model(f"{request.param}/some-model", lambda n: found.get(n, "a-key"))
+    # One that is in aimock's list: OpenRouter's models are looked up before the call.
+    name = f"{request.param}/openai/gpt-4o"
+    model = open_model(name, lambda n: found.get(n, "a-key"))
     yield Aimock(port, model)
     _send(port, "DELETE", None)
 

@@ -36,7 +36,7 @@ IN_THE_MIDDLE: Final[Mapping[str, str]] = {
     "PromptMaker._freeze": "writing down the prompt",
     "TurnJournal.start_answer": "writing down that the model is asked",
     "the model": "asking the model",
-    "DeltaBuffer.flush": "streaming a piece of its answer",
+    "_flush_together": "streaming a piece of its answer",
     "TurnJournal.finish_answer": "writing down the answer and its planned calls",
     "TurnJournal.standing": "looking how far the calls have come",
     "TurnJournal.start_call look": "writing down that `look` begins",
