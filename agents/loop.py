@@ -123,9 +123,10 @@ def _ask(thinker: Thinker, conversation: Conversation) -> None:
 
 
 def _answer(thinker: Thinker, conversation: Conversation) -> Answer:
-    system = thinker.system()
+    prompt = thinker.prompt()
+    system, tools = prompt.system, prompt.tools
     shown = thinker.hooks.context_of([*conversation.past, *conversation.own])
-    tools, name = thinker.tools.specs(), thinker.model.name
+    name = thinker.model.name
     started = thinker.journal.start_answer(
         name, conversation.heard, _estimate(name, system, shown, tools)
     )

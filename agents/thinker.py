@@ -20,7 +20,7 @@ from agents.messages import (
     ToolResult,
     UserMessage,
 )
-from agents.models.base import Delta, Model, ModelError, Thinking
+from agents.models.base import Delta, Model, ModelError, Thinking, ToolSpec
 from agents.runtime import Runtime
 from agents.tools.registry import Registry
 
@@ -39,6 +39,14 @@ class Estimate:
 
     input_tokens: int
     output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What every call of a generation begins with, to the byte: caches live on it."""
+
+    system: str
+    tools: tuple[ToolSpec, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +202,7 @@ class Thinker:
     runtime: Runtime
     stop: Stop
     inbox: Inbox
-    system: Callable[[], str]
+    prompt: Callable[[], Prompt]
     agent_id: str
     turn_id: str
     hooks: Hooks = field(default_factory=Hooks)

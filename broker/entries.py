@@ -286,18 +286,35 @@ def _first_kept_id(compaction: Row) -> int:
 
 def find_prompt(database: Database, agent_id: str, generation: int) -> str | None:
     """Return the frozen system prompt of a generation, if it has one yet."""
-    row = database.read_one(
-        "SELECT content FROM entries JOIN agents ON agents.prompt_entry_id = entries.id"
+    row = _prompt_row(database, agent_id, generation)
+    return str(json.load(row["content"])[0]["text"]) if row else None
+
+
+def find_tools(database: Database, agent_id: str, generation: int) -> list[Row] | None:
+    """Return the tools that were frozen with the prompt, as the model is shown them."""
+    row = _prompt_row(database, agent_id, generation)
+    if row is None:
+        return None
+    shown = database.read_one(
+        "SELECT content FROM entries WHERE id = ? AND type = 'tools_config'",
+        row["parent_id"] or 0,
+    )
+    return [block["json"] for block in json.load(shown["content"])] if shown else None
+
+
+def _prompt_row(database: Database, agent_id: str, generation: int) -> Row | None:
+    return database.read_one(
+        "SELECT content, entries.parent_id FROM entries"
+        " JOIN agents ON agents.prompt_entry_id = entries.id"
         " WHERE agents.id = ? AND entries.generation = ?",
         agent_id,
         generation,
     ) or database.read_one(
-        "SELECT content FROM entries WHERE agent_id = ? AND generation = ?"
+        "SELECT content, parent_id FROM entries WHERE agent_id = ? AND generation = ?"
         " AND type = 'system_prompt' ORDER BY id LIMIT 1",
         agent_id,
         generation,
     )
-    return str(json.load(row["content"])[0]["text"]) if row else None
 
 
 def list_of_turn(database: Database, turn_id: str) -> list[Row]:

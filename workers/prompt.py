@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from agents.control import Parked, Waiting
+from agents.models import ToolSpec
 from agents.prompt import compose
+from agents.thinker import Prompt
 from agents.tools import Registry
 from broker import Broker, entries, json, leases, tasks, turns, updates
 from broker.database import Row, Transaction
@@ -57,18 +59,29 @@ class PromptMaker:
     home: Path | None
     now: Callable[[], int] = now_us
 
-    def prompt_for(self, turn: Turn, tools: Registry) -> str:
+    def prompt_for(self, turn: Turn, tools: Registry) -> Prompt:
         """Return the prompt; park the turn while PROMPT.ts runs."""
-        frozen = entries.find_prompt(
-            self.broker.database, turn.agent["id"], turn.agent["generation"]
-        )
-        if frozen is not None:
+        if frozen := self._frozen(turn, tools):
             return frozen
         memory = self._read("MEMORY.md") or ""
         system = turn.agent["system"]
         text = compose(self._printed(turn), memory, system, self._notes())
         self._freeze(turn, text, tools)
-        return text
+        return Prompt(system=text, tools=tools.specs())
+
+    def _frozen(self, turn: Turn, tools: Registry) -> Prompt | None:
+        """The prompt as it was made. Of its tools those are left out that the agent has
+        no longer: who takes one away means now."""
+        database, agent = self.broker.database, turn.agent
+        text = entries.find_prompt(database, agent["id"], agent["generation"])
+        if text is None:
+            return None
+        shown = entries.find_tools(database, agent["id"], agent["generation"])
+        if shown is None:
+            return Prompt(system=text, tools=tools.specs())
+        there = {spec.name for spec in tools.specs()}
+        kept = tuple(ToolSpec(**each) for each in shown if each["name"] in there)
+        return Prompt(system=text, tools=kept)
 
     def _printed(self, turn: Turn) -> str | None:
         """What PROMPT.ts prints, or None where there is no PROMPT.ts."""

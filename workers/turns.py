@@ -28,7 +28,7 @@ from agents.hooks import HookFailed, Hooks
 from agents.loop import LimitReached, Thought, think
 from agents.messages import Message, mend
 from agents.models import THINKING, Model, ModelError, Thinking, open_model
-from agents.thinker import Limits, Thinker
+from agents.thinker import Limits, Prompt, Thinker
 from agents.tools import Registry, Tool, builtin_tools
 from agents.transcript import to_messages
 from broker import Broker, json, steering, tasks, turns
@@ -188,7 +188,7 @@ class TurnTaker:
             runtime=TurnRuntime(self.broker, turn, stop),
             stop=stop,
             inbox=TurnInbox(self.broker, turn, stop),
-            system=self._prompt(turn, tools),
+            prompt=self._prompt(turn, tools),
             agent_id=turn.agent["id"],
             turn_id=turn.id,
             hooks=self.hooks,
@@ -209,12 +209,12 @@ class TurnTaker:
         named = json.load(turn.agent["tools"])
         return Registry((*self.tools, *declared)).only(named)
 
-    def _prompt(self, turn: Turn, tools: Registry) -> Callable[[], str]:
+    def _prompt(self, turn: Turn, tools: Registry) -> Callable[[], Prompt]:
         """Find or make the prompt when it is needed, once for a generation."""
         prompts = PromptMaker(broker=self.broker, home=self.home)
-        known: dict[int, str] = {}
+        known: dict[int, Prompt] = {}
 
-        def prompt() -> str:
+        def prompt() -> Prompt:
             generation = int(turn.agent["generation"])
             if generation not in known:
                 known[generation] = prompts.prompt_for(turn, tools)

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from agents.messages import AssistantMessage, ToolMessage, UserMessage
-from agents.models.base import Request
+from agents.messages import AssistantMessage, ToolMessage, ToolResult, UserMessage
+from agents.models.base import Request, ToolSpec
 from agents.models.scripted import ScriptedModel
 from agents.prompt import BASE, MEMORY_CHARACTERS, NOTES_CHARACTERS, compose, cut_middle
-from agents.tools import Registry
+from agents.tools import Registry, Tool, ToolContext, tool
 from broker import agents, entries, generations, tasks
 from broker.agents import AgentChange
 from broker.times import SECOND_US
@@ -144,7 +145,7 @@ def test_the_notes_of_today_and_yesterday_are_in_the_prompt(house) -> None:
     house.agent()
     home = house.broker.settings.home
     maker = PromptMaker(broker=house.broker, home=home, now=lambda: NOON_US)
-    prompt = maker.prompt_for(house.take_turn(), Registry(()))
+    prompt = maker.prompt_for(house.take_turn(), Registry(())).system
     assert prompt.split("\n\n")[1:] == [
         "## Notes of 2026-11-20",
         "written on 2026-11-20",
@@ -191,6 +192,32 @@ def test_a_tool_that_is_taken_away_is_gone_in_the_next_turn(house, ask) -> None:
     ask(model)
     assert [spec.name for spec in model.requests[1].tools] == ["noop"]
     assert types(house).count("tools_config") == 1
+
+
+@pytest.mark.line("G58")
+def test_the_tools_that_a_model_is_shown_stay_until_the_next_generation(
+    house, workshop
+) -> None:
+    @tool(effect="pure")
+    def greet(context: ToolContext) -> ToolResult:
+        """Say hello."""
+        return ToolResult(text="hello")
+
+    louder = replace(greet, description="Say it loudly.")
+    extra = replace(greet, name="extra")
+
+    def ask(*tools: Tool) -> tuple[ToolSpec, ...]:
+        model = Listening()
+        house.post("hello")
+        workshop.work(workshop.taker(model, tools=tools))
+        return model.requests[-1].tools
+
+    before = ask(greet)
+    assert ask(louder, extra) == before
+    with house.write() as tx:
+        generations.compact(tx, "scout", None)
+    after = {spec.name: spec.description for spec in ask(louder, extra)}
+    assert (after["greet"], "extra" in after) == ("Say it loudly.", True)
 
 
 @pytest.mark.line("G58", "G72")

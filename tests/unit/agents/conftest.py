@@ -18,6 +18,7 @@ from agents.runtime import RuntimeRefused, TaskView, Waited
 from agents.thinker import (
     Estimate,
     Limits,
+    Prompt,
     Standing,
     StartedAnswer,
     StartedCall,
@@ -207,14 +208,15 @@ def thinker(
         limits: Limits | None = None,
     ) -> Thinker:
         model = ScriptedModel(script) if isinstance(script, list) else script
+        registry = Registry(tools)
         return Thinker(
             model=model,
-            tools=Registry(tools),
+            tools=registry,
             journal=journal,
             runtime=runtime,
             stop=Stop(),
             inbox=inbox,
-            system=lambda: "Be brief.",
+            prompt=lambda: Prompt(system="Be brief.", tools=registry.specs()),
             agent_id="scout",
             turn_id="turn-1",
             pool=pool,
