@@ -8,10 +8,8 @@ nothing is written outside a temporary directory.
 
 from __future__ import annotations
 
-import os
 import random
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -19,15 +17,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-import requests
 from measure import (
-    BIN,
-    ROOT,
     median,
     percentile,
     print_table,
     shuffled,
-    started,
+    start_home,
     verdict,
     wait_until,
 )
@@ -43,49 +38,17 @@ NAMES: Final = {
     "silent": "interrupt, model silent",
     "streaming": "interrupt, model streaming",
 }
-CONSUMER: Final = ["--workers", "2", "--no-periodic", "--simple", "--quiet"]
 
 
 class Roost:
     """A web process and an `agents` process, and the file in which the latter notes."""
 
     def __init__(self, stack: ExitStack, where: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
         self.notes, self.bell = where / "notes", str(where / "bell")
-        self.api = f"http://127.0.0.1:{port}/api/v1"
-        self.health = f"http://127.0.0.1:{port}/health"
-        self.session = stack.enter_context(requests.Session())
-        environ = {
-            "ROOST_HOME": str(where / "home"),
-            "PORT": str(port),
-            "BENCH_DIRECTORY": str(where),
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}",
-        }
-        subprocess.run(
-            [BIN / "roost", "release"],
-            env={**os.environ, **environ},
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        for name, command in {
-            "web": ["gunicorn", "--config", "python:webapp.serving", "webapp.wsgi:app"],
-            "agents": ["huey_consumer", "interrupted.huey", *CONSUMER],
-        }.items():
-            program = [BIN / command[0], *command[1:]]
-            stack.enter_context(started(program, environ, where / f"{name}.log"))
-        wait_until(self._answers)
+        home = start_home(stack, where, "interrupted.huey")
+        self.api, self.health = f"{home.url}/api/v1", f"{home.url}/health"
+        self.session = home.session
         wait_until(lambda: Path(self.bell).exists())
-        token = (where / "home" / "token").read_text().strip()
-        self.session.headers["Authorization"] = f"Bearer {token}"
-
-    def _answers(self) -> bool:
-        try:
-            return self.session.get(self.health, timeout=5).status_code == 200
-        except requests.RequestException:
-            return False
 
     def sample_ms(self, name: str) -> float:
         """Do one thing; return how long it took to get where it goes."""

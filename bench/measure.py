@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import requests
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BIN: Final = Path(sys.executable).parent
 # A round that finds more than a system can do is cut short here.
 PATIENCE_SECONDS: Final = 20.0
+CONSUMER: Final = ["--no-periodic", "--simple", "--quiet"]
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -45,6 +50,68 @@ def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> 
         if time.monotonic() > deadline:
             raise TimeoutError("The measured system did not get there in time.")
         time.sleep(0.001)
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """A web process and an `agents` process of a home of their own."""
+
+    url: str
+    token: str
+    session: requests.Session
+
+
+def start_home(
+    stack: ExitStack,
+    where: Path,
+    consumer: str,
+    *,
+    workers: int = 2,
+    **environ: str,
+) -> Home:
+    """Start both, the latter as `huey_consumer CONSUMER` of this directory, and wait
+    until the web process answers."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    own = {
+        "ROOST_HOME": str(where / "home"),
+        "PORT": str(port),
+        "BENCH_DIRECTORY": str(where),
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}",
+        **environ,
+    }
+    subprocess.run(
+        [BIN / "roost", "release"],
+        env={**os.environ, **own},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for name, command in {
+        "web": ["gunicorn", "--config", "python:webapp.serving", "webapp.wsgi:app"],
+        "agents": ["huey_consumer", consumer, "--workers", str(workers), *CONSUMER],
+    }.items():
+        program = [BIN / command[0], *command[1:]]
+        stack.enter_context(started(program, own, where / f"{name}.log"))
+    session = stack.enter_context(requests.Session())
+    wait_until(lambda: _answers(session, url))
+    token = (where / "home" / "token").read_text().strip()
+    session.headers["Authorization"] = f"Bearer {token}"
+    return Home(url, token, session)
+
+
+def _answers(session: requests.Session, url: str) -> bool:
+    try:
+        return session.get(f"{url}/health", timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def cpu_seconds(pid: int) -> float:

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -26,13 +24,13 @@ from typing import Any, Final, Protocol
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(1, str(Path(__file__).parent.parent))
 
-import requests
 from measure import (
-    BIN,
     ROOT,
+    free_port,
     percentile,
     print_table,
     shuffled,
+    start_home,
     started,
     verdict,
     wait_until,
@@ -53,7 +51,6 @@ MANY: Final = "say-many"
 MODEL: Final = "openai-chat/bench"
 INTERVAL_MS: Final = INTERVAL_SECONDS * 1000
 TURN_SECONDS: Final = 40.0
-CONSUMER: Final = ["--workers", str(CROWD), "--no-periodic", "--simple", "--quiet"]
 WANTED: Final = ("message_update", "agent_end")
 SIDES: Final = {"sdk": "the SDK alone", "ours": "Roost, to a subscriber"}
 
@@ -129,39 +126,21 @@ class Roost:
     """A web process, an `agents` process, and a subscriber to all of its events."""
 
     def __init__(self, stack: ExitStack, where: Path, provider: str) -> None:
-        port = free_port()
         self._cpu = str(where / "cpu")
-        self._url = f"http://127.0.0.1:{port}"
-        self._session = stack.enter_context(requests.Session())
         self._streams: dict[str, Stream] = {}
         self._open: set[str] = set()
         self._are_over = threading.Event()
-        environ = {
-            "ROOST_HOME": str(where / "home"),
-            "PORT": str(port),
-            "OPENAI_API_KEY": "none",
-            "OPENAI_BASE_URL": provider,
-            "BENCH_DIRECTORY": str(where),
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}",
-        }
-        subprocess.run(
-            [BIN / "roost", "release"],
-            env={**os.environ, **environ},
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+        home = start_home(
+            stack,
+            where,
+            "talking.huey",
+            workers=CROWD,
+            OPENAI_API_KEY="none",
+            OPENAI_BASE_URL=provider,
         )
-        for name, command in {
-            "web": ["gunicorn", "--config", "python:webapp.serving", "webapp.wsgi:app"],
-            "agents": ["huey_consumer", "talking.huey", *CONSUMER],
-        }.items():
-            program = [BIN / command[0], *command[1:]]
-            stack.enter_context(started(program, environ, where / f"{name}.log"))
-        wait_until(self._answers)
+        self._url, self._session = home.url, home.session
         wait_until(lambda: Path(self._cpu).exists())
-        token = (where / "home" / "token").read_text().strip()
-        self._session.headers["Authorization"] = f"Bearer {token}"
-        self._subscribe(token)
+        self._subscribe(home.token)
 
     def one(self) -> Stream:
         """Have one answer; return its stream, as the subscriber saw it."""
@@ -231,13 +210,6 @@ class Roost:
                 used: dict[str, float] = json.load(told)
                 return used
 
-    def _answers(self) -> bool:
-        try:
-            health = self._session.get(f"{self._url}/health", timeout=5)
-        except requests.RequestException:
-            return False
-        return health.status_code == 200
-
     def _agent(self) -> str:
         return str(self._post("agents", {"model": MODEL})["id"])
 
@@ -265,13 +237,6 @@ def main() -> None:
         crowds = {name: sides[name].crowd() for name in SIDES}
     _print_alone(alone)
     _print_crowds(crowds)
-
-
-def free_port() -> int:
-    """Find a port on the loopback that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _each(seconds: dict[str, float]) -> dict[str, float]:
