@@ -164,7 +164,7 @@ def _estimate(
     name: str, system: str, messages: Sequence[Message], tools: Sequence[ToolSpec]
 ) -> Estimate:
     """Of several models (with a comma between) the one that says most counts."""
-    told = json.dumps([tool.as_json() for tool in tools])
+    told = json.dumps([(t.name, t.description, t.parameters) for t in tools])
     return Estimate(
         input_tokens=tokens_in(len(system) + len(told)) + estimate_all(messages),
         output_tokens=max(known(each).output_tokens for each in name.split(",")),

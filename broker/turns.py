@@ -332,11 +332,13 @@ def _take_inputs(tx: Transaction, agent: Row, row: Row) -> list[Row]:
 
 
 def _quiet(tx: Transaction, agent_id: str, after: int) -> list[Row]:
+    # The pluses keep SQLite from walking all that the agent has ever read in order to
+    # spare itself the sorting of what it has not.
     return tx.execute(
         "SELECT marks.event_id, LENGTH(events.body) + LENGTH(events.payload)"
         " AS characters FROM marks JOIN events ON events.id = marks.event_id"
         " WHERE marks.reader = ? AND marks.read_at IS NULL AND marks.turn_id IS NULL"
-        " AND marks.event_id > ? ORDER BY marks.event_id LIMIT ?",
+        " AND +marks.event_id > ? ORDER BY +marks.event_id LIMIT ?",
         agent_id,
         after,
         QUIET_PAGE,
@@ -398,7 +400,16 @@ def _last_at(tx: Transaction, agent: Row) -> int | None:
 def _progress(tx: Transaction, agent: Row, last_at: int | None) -> list[Row]:
     """What tasks in the background have put out since the agent last did anything: it
     hurries nobody and is nobody's input, but it is news (G60). Only the newest of an
-    agent's events are looked at, so a task that floods them costs no more."""
+    agent's events are looked at, so a task that floods them costs no more; and only if
+    there is such a task, for they lie all over a large database."""
+    is_any = tx.one(
+        "SELECT 1 AS x FROM tasks WHERE agent_id = ? AND type = 'exec'"
+        " AND status IN ('queued', 'running', 'waiting') AND awaited_by IS NULL"
+        " LIMIT 1",
+        agent["id"],
+    )
+    if not is_any:
+        return []
     rows = tx.execute(
         "SELECT newest.* FROM (SELECT * FROM events WHERE scope = ?"
         " ORDER BY id DESC LIMIT ?) AS newest JOIN tasks ON tasks.id = newest.subject"
