@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from agents.models.scripted import ScriptedModel
-from broker import Broker, agents, retention, turns
+from broker import Broker, agents, events, retention, turns
 from broker.agents import AgentChange
 from broker.database import Database, Row, SqliteDialect
 from broker.doorbell import UnixBells
 from broker.leases import Worker
 from broker.migrate import migrate
 from broker.settings import load
+from broker.states import Priority
 from broker.turns import Message
 from workers.batcher import Batcher
 from workers.keeper import Keeper
@@ -121,3 +122,50 @@ def test_no_statement_of_a_turn_walks_what_grows_with_age(tmp_path: Path) -> Non
 
     assert len(database.asked) > 20
     assert walks == {}
+
+
+def test_a_turn_of_an_old_agent_asks_as_much_of_sqlite_as_a_young_one_s(
+    house: Any,
+) -> None:
+    """What an agent has read and done lies in indexes that a plan may well use, from
+    one end to the other: only counting the steps of SQLite's machine tells."""
+    taker = _taker(house.broker)
+    answer = {"when": {"contains": ""}, "text": "done"}
+    taker.find_model = lambda _: ScriptedModel([answer])
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def counted() -> int:
+        nonlocal steps
+        id = house.post("go 1").turn_id
+        raw = house.database.peewee
+        raw.connection().progress(count, 10)
+        steps = 0
+        try:
+            taker.take(id)
+        finally:
+            raw.connection().progress(None, 0)
+        assert house.status(id) == "completed"
+        return steps
+
+    house.agent("scout")
+    counted()
+    young = counted()
+    with house.write() as tx:
+        for number in range(3_000):
+            events.mark_read_by(tx, "scout", number, Priority.WAKE)
+            tx.execute(
+                "INSERT INTO tasks (id, type, status, agent_id, payload, metadata, rank,"
+                " attempts, crashes, epoch, created_at, updated_at, finished_at)"
+                " VALUES"
+                " (?, 'exec', 'completed', 'scout', '{}', '{}', 2, 1, 0, 1, 0, 0, 0)",
+                f"exec-{number + 10}",
+            )
+        tx.execute("ANALYZE")
+    assert young > 100
+    counted()
+    assert counted() < 1.5 * young
