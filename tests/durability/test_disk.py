@@ -159,8 +159,8 @@ def test_a_turn_of_an_old_agent_asks_as_much_of_sqlite_as_a_young_one_s(
         for number in range(3_000):
             events.mark_read_by(tx, "scout", number, Priority.WAKE)
             tx.execute(
-                "INSERT INTO tasks (id, type, status, agent_id, payload, metadata, rank,"
-                " attempts, crashes, epoch, created_at, updated_at, finished_at)"
+                "INSERT INTO tasks (id, type, status, agent_id, payload, metadata,"
+                " rank, attempts, crashes, epoch, created_at, updated_at, finished_at)"
                 " VALUES"
                 " (?, 'exec', 'completed', 'scout', '{}', '{}', 2, 1, 0, 1, 0, 0, 0)",
                 f"exec-{number + 10}",
