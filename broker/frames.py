@@ -98,7 +98,7 @@ def _shown(event: Row, times: int) -> Frame:
     data = {
         name: value
         for name, value in payload.items()
-        if name not in ("task_id", "task_kind", "request_id", "update_id")
+        if name not in ("task_id", "task_kind", "request_id", "update_id", "model")
         and value not in ({}, None)
     }
     shown = {

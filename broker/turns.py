@@ -64,9 +64,10 @@ BACKOFF_LIMIT_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What somebody says to an agent."""
+    """What somebody says to an agent. `model` answers it in place of the agent's."""
 
     text: str
+    model: str | None = None
     priority: Priority = Priority.WAKE
     source: str | None = None
     context: dict[str, Any] = field(default_factory=dict)
@@ -103,6 +104,16 @@ class Turn:
     is_resumed: bool
     # Somebody interrupted it while nobody ran it.
     is_interrupted: bool = False
+
+    @property
+    def model(self) -> str | None:
+        """The model that its message asks for, or else the agent's."""
+        named: list[str | None] = [
+            each["payload"].get("model")
+            for each in self.inputs
+            if each["id"] == self.cause_id
+        ]
+        return next(iter(named), None) or self.agent["model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +211,7 @@ def _append_input(
                 **message.payload,
                 "request_id": request_id,
                 "context": message.context,
+                **({"model": message.model} if message.model else {}),
             },
             source=message.source,
             cause_id=message.cause_id,

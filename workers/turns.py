@@ -171,7 +171,7 @@ class TurnTaker:
 
     def _think(self, turn: Turn, stop: Stop) -> Thought:
         find_model = self._find_model(turn)
-        model = find_model(turn.agent["model"] or self.default_model)
+        model = find_model(turn.model or self.default_model)
         tools = self._tools(turn)
         compactor = Compactor(
             broker=self.broker,

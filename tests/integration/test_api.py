@@ -343,6 +343,18 @@ def test_a_message_names_its_turn_if_it_wakes(api, priority, wakes) -> None:
     assert api.get("/agents/scout").get_json()["unread"] == 1
 
 
+@pytest.mark.parametrize("verb", ["messages", "ask", "stream"])
+def test_a_message_may_name_the_model_of_its_turn(api, verb: str) -> None:
+    body = {"text": "hi", "model": "smart"}
+    if verb == "ask":
+        body["wait_seconds"] = 0
+    answer = api.post(f"/agents/scout/{verb}", body)
+    assert answer.status_code in (200, 202)
+    answer.close()
+    (event,) = api.get("/events?stream=task_input").get_json()["items"]
+    assert event["payload"]["model"] == "smart"
+
+
 def test_ask_gives_the_turn_when_the_wait_ends_first(api) -> None:
     answer = api.post("/agents/scout/ask", {"text": "hi", "wait_seconds": 0})
     assert answer.status_code == 202

@@ -656,3 +656,16 @@ def test_a_turn_whose_claim_breaks_is_a_dead_letter_in_the_end(
         taker.take(id)
     assert "JSONDecodeError" in tasks.shape(house.task(id))["error"]["message"]
     assert house.task(id)["crashes"] == CLAIMS_LIMIT
+
+
+def test_a_message_may_name_the_model_of_its_own_turn(house, workshop) -> None:
+    models = {
+        "first": ScriptedModel([{"when": {"contains": ""}, "text": "I am first"}]),
+        "other": ScriptedModel([{"when": {"contains": ""}, "text": "I am other"}]),
+    }
+    house.agent("scout", model="first")
+    taker = workshop.taker(models.__getitem__)
+    ids = [house.post("who?", **more).turn_id for more in ({}, {"model": "other"}, {})]
+    workshop.work(taker)
+    said = [reply(house, id)["text"] for id in ids]
+    assert said == ["I am first", "I am other", "I am first"]

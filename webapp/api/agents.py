@@ -86,6 +86,7 @@ def send_message(agent_id: str, body: schemas.MessageIn) -> Any:
             source=body.source,
             context=body.context,
             request_id=body.request_id,
+            model=body.model,
             key=effect_key(),
         ),
     )
@@ -103,7 +104,7 @@ def send_message(agent_id: str, body: schemas.MessageIn) -> Any:
 @api.doc(responses={202: "The wait ended before the reply came"})
 def ask(agent_id: str, body: schemas.AskIn) -> Any:
     """Say something and wait for the reply."""
-    posted = _post(agent_id, Message(text=body.text, source="api", key=effect_key()))
+    posted = _post(agent_id, _said(body))
     turn_id = str(posted.turn_id)
     turn = context().live.wait_for_end(turn_id, body.wait_seconds)
     if turn is None:
@@ -122,7 +123,7 @@ def ask(agent_id: str, body: schemas.AskIn) -> Any:
 @api.doc(responses=EVENT_STREAM)
 def stream_turn(agent_id: str, body: schemas.StreamIn) -> Response:
     """Say something and watch the turn, to its end, as server-sent events."""
-    message = Message(text=body.text, source="api", key=effect_key())
+    message = _said(body)
 
     def begin() -> Cursor:
         posted = _post(agent_id, message)
@@ -130,6 +131,10 @@ def stream_turn(agent_id: str, body: schemas.StreamIn) -> Response:
         return Cursor(wanted, posted.event_id)
 
     return event_stream(begin, lambda event: event["kind"] == "agent_end")
+
+
+def _said(body: schemas.AskIn | schemas.StreamIn) -> Message:
+    return Message(text=body.text, source="api", model=body.model, key=effect_key())
 
 
 @api.post("/agents/<agent_id>/interrupt")

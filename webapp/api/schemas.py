@@ -22,6 +22,8 @@ JSONObject = dict[str, Any]
 # More than any model reads at once; each text is held whole by whoever handles it.
 TEXT_CHARACTERS: Final = 500_000
 Text = Annotated[str, StringConstraints(min_length=1, max_length=TEXT_CHARACTERS)]
+# For this one turn, in place of the agent's own.
+ModelName = Annotated[str, Field(min_length=1, max_length=300)] | None
 Id = Annotated[str, Field(max_length=64, examples=["scout"])]
 Label = Annotated[str, Field(min_length=1, max_length=64, examples=["good"])]
 Limit = Annotated[int, Field(ge=1, le=1000)]
@@ -148,6 +150,7 @@ class MessageIn(Input):
     source: Annotated[str, Field(max_length=200)] | None = None
     context: JSONObject = Field(default_factory=dict)
     request_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    model: ModelName = None
 
 
 class AskIn(Input):
@@ -155,12 +158,14 @@ class AskIn(Input):
 
     text: Text
     wait_seconds: Annotated[float, Field(ge=0, le=600)] = 60
+    model: ModelName = None
 
 
 class StreamIn(Input):
     """Say something and watch the turn."""
 
     text: Text
+    model: ModelName = None
 
 
 class TaskIn(Input):

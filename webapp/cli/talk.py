@@ -22,6 +22,11 @@ ACCEPTED: Final = 202
 ENDINGS: Final = ("completed", "failed", "cancelled")
 
 
+model_option = click.option(
+    "--model", metavar="NAME", help="Who answers this one, in place of the agent's."
+)
+
+
 @click.command(epilog="Example: roost ask scout 'What is 6 * 7?'")
 @click.argument("agent", type=ID)
 @click.argument("text")
@@ -34,13 +39,14 @@ ENDINGS: Final = ("completed", "failed", "cancelled")
     show_default=True,
     help="How long to wait for the reply.",
 )
+@model_option
 @common_options
-def ask(agent: str, text: str, wait_seconds: int) -> None:
+def ask(agent: str, text: str, wait_seconds: int, model: str | None) -> None:
     """Ask an agent and print its reply; TEXT - reads standard input."""
     client = connect()
     deadline = time.monotonic() + wait_seconds
     wait = min(wait_seconds, LONGEST_WAIT_SECONDS)
-    body = {"text": _text(text), "wait_seconds": wait}
+    body = {"text": _text(text), "wait_seconds": wait, **_asked_of(model)}
     answer = client.post(api("agents", agent, "ask"), body)
     said = _late_reply(client, answer, deadline)
     if current().as_json:
@@ -59,15 +65,20 @@ def ask(agent: str, text: str, wait_seconds: int) -> None:
     show_default=True,
     help="How much it hurries.",
 )
+@model_option
 @common_options
-def send(agent: str, text: str, priority: str) -> None:
+def send(agent: str, text: str, priority: str, model: str | None) -> None:
     """Send an agent a message and go on; TEXT - reads standard input."""
-    body = {"text": _text(text), "priority": priority}
+    body = {"text": _text(text), "priority": priority, **_asked_of(model)}
     said = connect().post(api("agents", agent, "messages"), body).body
     if current().as_json:
         emit_json(said)
     else:
         click.echo(f"event {said['event_id']} turn {said.get('turn_id') or '-'}")
+
+
+def _asked_of(model: str | None) -> dict[str, str]:
+    return {} if model is None else {"model": model}
 
 
 @click.command(epilog="Example: roost chat scout")

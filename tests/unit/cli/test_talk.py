@@ -74,6 +74,13 @@ def test_send_prints_the_event_and_the_turn(server, roost):
     assert server.asked[0].body == {"text": "hello", "priority": "interrupt"}
 
 
+def test_a_message_may_name_who_answers_it(server, roost):
+    posted = {"event_id": 3, "turn_id": "turn-1", "request_id": "r"}
+    server.gives("POST /api/v1/agents/scout/messages", posted, status=202)
+    assert roost("send", "scout", "hello", "--model", "smart").exit_code == 0
+    assert server.asked[0].body["model"] == "smart"
+
+
 def test_send_says_that_no_turn_was_started(server, roost):
     said = {"event_id": "0199", "turn_id": None, "request_id": "r"}
     server.gives(MESSAGES, said, status=202)
